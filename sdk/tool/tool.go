@@ -1,0 +1,186 @@
+// Package tool is what the author of a tool plugin imports. A plugin is a
+// main package that names itself and registers typed functions while it is
+// initialised; main itself is empty and never runs:
+//
+//	func init() {
+//		tool.Plugin("greeter", "0.1.0", "Greets people.")
+//		tool.Register(tool.Tool{Name: "greet", Description: "Greets one person.", Effects: tool.Pure}, greet)
+//	}
+//
+//	type args struct {
+//		Name string `json:"name" jsonschema:"whom to greet"`
+//	}
+//
+//	func greet(_ tool.Context, a args) (string, error) { return "Hello, " + a.Name + "!", nil }
+//
+//	func main() {}
+//
+// It is built by
+//
+//	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -ldflags="-s -w" -trimpath -o greeter.wasm .
+//
+// Every call finds the plugin as it was after initialisation: a package
+// variable that a handler changes is not seen by the next call. State goes
+// through KV. Package tool grants nothing: what a call may do is the
+// operator's word.
+package tool
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/casemate/casemate/sdk/abi"
+	"github.com/casemate/casemate/sdk/internal/guest"
+	"github.com/casemate/casemate/sdk/internal/schema"
+)
+
+// What a second try of a call may do; see abi.Effects. A Tool that says
+// nothing is Once.
+const (
+	Pure       = abi.EffectsPure
+	Idempotent = abi.EffectsIdempotent
+	Once       = abi.EffectsOnce
+)
+
+// Tool describes one tool to the model and to the host.
+type Tool struct {
+	Name        string // 1 to 64 of a-z, A-Z, 0-9, _ and -
+	Description string // for the model: what it does and when to use it
+	Effects     abi.Effects
+	Timeout     time.Duration // 0: the host's default
+	// Parameters replaces the JSON Schema that is inferred from the argument
+	// struct. Arguments are then decoded without being checked first.
+	Parameters json.RawMessage
+}
+
+// Reply may be the result type of a handler that needs more than one value.
+type Reply struct {
+	Output  any               // as a handler's result otherwise is
+	Content []json.RawMessage // further content parts
+	IsError bool              // the model sees Output as an error
+}
+
+// Plugin names the plugin; version is a semantic version like "0.1.0". A
+// plugin that is a policy too says the same in both packages, or says it once.
+func Plugin(name, version, description string) { registered.reg.Name(name, version, description) }
+
+// Want asks for capabilities by op string: abi.OpKVGet, abi.OpKVPut. What is
+// not asked for is never granted.
+func Want(ops ...string) { registered.reg.Want(ops...) }
+
+// ConfigOf declares that the operator's configuration of the plugin has the
+// form of struct C. Context.Config reads it.
+func ConfigOf[C any]() {
+	s, err := schema.Of(reflect.TypeFor[C]())
+	if err != nil {
+		registered.reg.Mistake(fmt.Errorf("config: %w", err))
+		return
+	}
+	registered.reg.ConfigSchema(mustJSON(s))
+}
+
+// Register adds a tool. Args is a struct: the JSON Schema of the parameters
+// comes from its fields, and arguments that break it are answered with
+// InvalidArgs before handle is called. A field is named by its json tag,
+// required unless that says omitempty or omitzero, described by a jsonschema
+// tag, and limited to some values by an enum tag:
+//
+//	Unit string `json:"unit,omitempty" jsonschema:"unit of the answer" enum:"celsius,kelvin"`
+//
+// A string result is given to the model as it is, any other as its JSON. A
+// mistake in a registration is reported when the host loads the plugin.
+func Register[Args, Result any](t Tool, handle func(Context, Args) (Result, error)) {
+	register(&registered, t, handle)
+}
+
+// set is what one plugin has registered.
+type set struct {
+	reg   *guest.Registry
+	tools map[string]handler
+}
+
+// registered is the set of the module: exports take no receiver.
+var registered = set{reg: guest.Process(), tools: make(map[string]handler)}
+
+// handler runs one tool on the arguments of a call.
+type handler func(ctx Context, arguments []byte) (any, error)
+
+func register[Args, Result any](s *set, t Tool, handle func(Context, Args) (Result, error)) {
+	parameters, check := t.Parameters, (*schema.Schema)(nil)
+	if parameters == nil {
+		inferred, err := schema.Of(reflect.TypeFor[Args]())
+		if err != nil {
+			s.reg.Mistake(fmt.Errorf("tool %s: %w", t.Name, err))
+			return
+		}
+		parameters, check = mustJSON(inferred), inferred
+	}
+	s.reg.Tool(abi.ToolDescriptor{
+		Name: t.Name, Description: t.Description, Parameters: parameters,
+		Effects: t.Effects, TimeoutMS: t.Timeout.Milliseconds(),
+	})
+	s.reg.Serve(abi.ExportToolCall, s.call)
+	s.tools[t.Name] = func(ctx Context, arguments []byte) (any, error) {
+		var args Args
+		if check != nil {
+			if err := check.Check(arguments); err != nil {
+				return nil, InvalidArgs("%w", err)
+			}
+		}
+		if err := json.Unmarshal(arguments, &args); err != nil {
+			return nil, InvalidArgs("%w", err)
+		}
+		return handle(ctx, args)
+	}
+}
+
+// call answers one tool_call.
+func (s *set) call(h guest.Host) error {
+	var in abi.ToolCall
+	if err := json.Unmarshal(h.Input(), &in); err != nil {
+		return fmt.Errorf("tool_call: %w", err)
+	}
+	handle, ok := s.tools[in.Tool]
+	if !ok {
+		return NotFound("no tool %q in this plugin", in.Tool)
+	}
+	if len(in.Arguments) == 0 {
+		in.Arguments = json.RawMessage("{}")
+	}
+	result, err := handle(Context{host: h, call: in.Call, config: in.Config}, in.Arguments)
+	if err != nil {
+		return err
+	}
+	out, err := encode(result)
+	if err != nil {
+		return fmt.Errorf("result of %s: %w", in.Tool, err)
+	}
+	if err := h.Write(out); err != nil {
+		// Told to the model, since a smaller question may have a smaller answer.
+		return Permanent("result of %s, %d bytes: %w", in.Tool, len(out), err)
+	}
+	return nil
+}
+
+func encode(result any) ([]byte, error) {
+	reply, ok := result.(Reply)
+	if !ok {
+		reply = Reply{Output: result}
+	}
+	output, err := json.Marshal(reply.Output)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(abi.ToolResult{V: abi.Version, Output: output, Content: reply.Content, IsError: reply.IsError})
+}
+
+// mustJSON encodes an inferred schema, which holds nothing that JSON lacks.
+func mustJSON(s *schema.Schema) json.RawMessage {
+	text, err := json.Marshal(s)
+	if err != nil {
+		panic(err)
+	}
+	return text
+}
