@@ -1,0 +1,97 @@
+// Package plugins loads guest modules and calls them: validation, compilation,
+// the sandbox and its budgets, captured logs and buffered writes. It knows no
+// queue, no response and no database; package host/guest turns a Plugin into a
+// tool or a policy.
+package plugins
+
+import (
+	"time"
+
+	"github.com/casemate/casemate/plugins/capability"
+	"github.com/casemate/casemate/sdk/abi"
+)
+
+// Class says how a call ended; a closed set. Its strings are the guest part of
+// the outcome classes of the host.
+type Class string
+
+// The classes of a call.
+const (
+	OK            Class = "ok"
+	Trap          Class = "guest_trap"           // unreachable, out of bounds, division, own proc_exit
+	Fuel          Class = "guest_fuel"           // out of fuel
+	Deadline      Class = "guest_deadline"       // the wall clock of the call ran out
+	Memory        Class = "guest_memory"         // asked for more memory than it may have
+	Depth         Class = "guest_depth"          // call stack too deep
+	Output        Class = "guest_output"         // output over its cap
+	Denied        Class = "guest_denied"         // the call was refused before it began
+	Failed        Class = "guest_error"          // the guest reported a failure, or returned non-zero
+	InvalidOutput Class = "guest_invalid_output" // returned zero without (valid) output
+	Unavailable   Class = "plugin_unavailable"   // closed, or cannot be instantiated
+	Canceled      Class = "canceled"             // the caller's context was canceled
+	HostError     Class = "host_error"           // a port of the host failed
+)
+
+// Limits bound one call. Zero fields take the defaults of the entry's kind:
+// policies 100 ms, 16 MiB, 16 KiB; tools 30 s, 64 MiB, 1 MiB.
+type Limits struct {
+	Wall        time.Duration // from instance in hand to the end of the call, host functions included
+	MemoryBytes uint64        // linear memory
+	OutputBytes int           // bytes of output
+	LogLines    int           // log calls kept, 1,000
+	LogBytes    int           // log volume kept, 256 KiB
+	Emits       int           // 100
+	Calls       int           // capability calls, 256
+}
+
+// Call is one call of a plugin.
+type Call struct {
+	Entry string // abi.ExportToolCall, ExportRoute, ExportRetry or ExportDescribe
+	Input []byte // JSON envelope of the entry
+	Env   capability.Env
+	// Limits override the defaults of the entry where they are not zero.
+	Limits Limits
+	// Seed and NowMS make a policy call repeatable: random_get is a stream of
+	// Seed and the clocks stand at NowMS. Tools ignore them.
+	Seed  int64
+	NowMS int64
+}
+
+// Result is what a call left behind. Output and Puts are nil unless Class is OK.
+type Result struct {
+	Class  Class
+	Output []byte
+	// Fail holds what the guest passed to abi.ImportFail, when Class is Failed.
+	// A guest that returned non-zero without a word failed with
+	// abi.FailInternal and no text. It is nil for all other classes.
+	Fail *Failure
+	// Detail tells the plugin's owner why a call did not end in OK: the trap's
+	// text with function names. It is tenant data: never for a client or a host log.
+	Detail string
+	Logs   []LogLine
+	Puts   []capability.Put // kv.put/1 in order, to be committed with the step
+	Usage  Usage
+}
+
+// Failure is what a guest said of its own failure.
+type Failure struct {
+	Code       abi.FailCode
+	RetryAfter time.Duration // negative: not said
+	Text       string        // at most abi.MaxFailText bytes, valid UTF-8
+}
+
+// LogLine is one captured line of a guest: tenant data.
+type LogLine struct {
+	Level abi.Level
+	Text  string
+}
+
+// Usage is what a call used.
+type Usage struct {
+	Wall      time.Duration
+	Fuel      uint64 // 0 until modules are metered
+	Memory    uint64 // linear memory at the end, bytes
+	HostCalls int    // capability calls, refused ones included
+	// LogsDropped counts lines of log that were over a cap.
+	LogsDropped int
+}
