@@ -1,0 +1,134 @@
+// Package queue is the vocabulary of a queued request: its id, states and the
+// only moves between them, claim, outcome and outcome classes. It does no I/O
+// and stores nothing.
+package queue
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// The errors of every store and stage; decide with errors.Is.
+var (
+	// ErrLeaseLost: the row is not what the claim says any more. Stop at once
+	// and drop the result; its usage was kept.
+	ErrLeaseLost = errors.New("lease lost")
+	// ErrIllegalMove: the state table has no such move.
+	ErrIllegalMove = errors.New("illegal move")
+	// ErrNotFound: no such request, or another tenant's.
+	ErrNotFound = errors.New("request not found")
+	// ErrAtCap: the lane has as many requests running as it may.
+	ErrAtCap = errors.New("lane is at its cap")
+	// ErrRunning: refused while the request is not in a final state.
+	ErrRunning = errors.New("request is still running")
+)
+
+// ID is the public id of a request, a UUIDv7: it sorts by creation time.
+type ID [16]byte
+
+// NewID returns a fresh ID.
+func NewID() ID { return ID(uuid.Must(uuid.NewV7())) }
+
+// ParseID reads the 32 hex digits that String writes.
+func ParseID(s string) (ID, error) {
+	var id ID
+	if len(s) != 2*len(id) {
+		return ID{}, fmt.Errorf("queue: id %q: want 32 hex digits", s)
+	}
+	if _, err := hex.Decode(id[:], []byte(s)); err != nil {
+		return ID{}, fmt.Errorf("queue: id %q: want 32 hex digits", s)
+	}
+	return id, nil
+}
+
+// String returns 32 lower-case hex digits.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// Time returns the creation time that the id holds, to the millisecond.
+func (id ID) Time() time.Time {
+	ms := int64(id[0])<<40 | int64(id[1])<<32 | int64(id[2])<<24 | int64(id[3])<<16 | int64(id[4])<<8 | int64(id[5])
+	return time.UnixMilli(ms).UTC()
+}
+
+// New is a request to be inserted.
+type New struct {
+	ID         ID
+	Tenant     string
+	Model      string // the alias asked for; with Tenant it names the lane
+	Path       string // "/v1/responses", "/v1/chat/completions", …
+	Tier       string // service tier asked for: "default", "flex"
+	Stream     bool
+	Background bool
+	// Store keeps body, steps, events and result after the end; without it they
+	// go in the transaction that ends the request.
+	Store      bool
+	DeadlineIn time.Duration // from now; 0: none
+	Body       []byte
+	// Worker is the host that runs a realtime request: the row is born in
+	// Processing with attempt 1. 0: the row is born in Pending.
+	Worker int64
+}
+
+// Fence is what a write must find in the row: the claim's id, attempt and state.
+type Fence struct {
+	ID      ID
+	Attempt int
+	State   State
+}
+
+// Claim is the right to run one request, as long as the worker's lease lasts.
+type Claim struct {
+	ID         ID
+	Tenant     string
+	Model      string
+	Path       string
+	Tier       string
+	Stream     bool
+	Background bool
+	Store      bool
+	Realtime   bool // born in Processing: somebody waits for the answer on this host
+	Attempt    int
+	State      State
+	Failures   int
+	Reaps      int
+	Created    time.Time     // the database's clock
+	Age        time.Duration // at the time of the claim
+	Remaining  time.Duration // to the deadline at the time of the claim; 0: no deadline
+	Body       []byte
+}
+
+// Fence returns what the next write of this claim must find.
+func (c Claim) Fence() Fence { return Fence{ID: c.ID, Attempt: c.Attempt, State: c.State} }
+
+// Outcome is how an attempt ended.
+type Outcome struct {
+	// To is Completed, Failed, Waiting (a retry was decided), Pending (handed
+	// back) or Canceled (this worker lets go of a canceled request).
+	To    State
+	By    Cause
+	Class Class
+	// Status is the HTTP status to answer, Code and Message the error to show.
+	Status  int
+	Code    string
+	Message string
+	// Delay is the least time until the next claim, when To is Waiting.
+	Delay time.Duration
+	// Failures is how many of the request's failures this attempt spent and has
+	// not yet written.
+	Failures    int
+	RetryAfter  time.Duration // told to the client; 0: nothing
+	ContentType string        // of Body
+	Body        []byte        // what the client gets; nil when it was streamed and is not stored
+}
+
+// Lane is the queue of one tenant's requests for one model.
+type Lane struct {
+	Tenant string
+	Model  string
+	Weight float64 // share of the claims; 1 unless configured
+	Cap    int     // most requests claimed or processing; 0: no cap
+}
