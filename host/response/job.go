@@ -1,0 +1,182 @@
+package response
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Offer is a server tool that the model is offered.
+type Offer struct {
+	Name   string `json:"name"`   // as the model sees it
+	Plugin string `json:"plugin"` // the server_label of its mcp_call items
+	Tool   string `json:"tool"`   // bare
+}
+
+// ServerTool is an offer with what the host knows of the tool.
+type ServerTool struct {
+	Offer
+	Description string
+	Parameters  json.RawMessage // a JSON Schema
+	Effects     string          // "pure", "idempotent" or "once"; anything else counts as "once"
+	Generation  string
+	Timeout     time.Duration
+}
+
+// Job is what the store keeps as the body of a request for a response.
+type Job struct {
+	Request *Request
+	Context []Item // ancestors' input and output, oldest first, resolved at creation
+	Offers  []Offer
+}
+
+// jobVersion is the version of the stored form.
+const jobVersion = 1
+
+type storedJob struct {
+	V       int      `json:"v"`
+	Request *Request `json:"request"`
+	Context []Item   `json:"context,omitempty"`
+	Offers  []Offer  `json:"offers,omitempty"`
+}
+
+// Encode returns the job as JSON with a version.
+func (j Job) Encode() ([]byte, error) {
+	if j.Request == nil {
+		return nil, errors.New("response: encode job: it has no request")
+	}
+	b := marshal(storedJob{jobVersion, j.Request, j.Context, j.Offers})
+	if string(b) == "null" {
+		return nil, errors.New("response: encode job: it holds an item that is not JSON")
+	}
+	return b, nil
+}
+
+// DecodeJob reads what Encode wrote, in this and every earlier version.
+func DecodeJob(b []byte) (Job, error) {
+	var s storedJob
+	if err := json.Unmarshal(b, &s); err != nil {
+		return Job{}, fmt.Errorf("response: decode job: %w", err)
+	}
+	if s.V != jobVersion || s.Request == nil {
+		return Job{}, fmt.Errorf("response: decode job: version %d, want %d with a request", s.V, jobVersion)
+	}
+	return Job{s.Request, s.Context, s.Offers}, nil
+}
+
+// Ancestor returns the context of a child of a response in a final state: the
+// parent's own context, its input and its output, in order. Reasoning is left
+// out, and so is what an interrupted model call left behind; a message that
+// the parent's end cut short stays. response is the parent's Response object.
+func Ancestor(j Job, response []byte) ([]Item, error) {
+	var parent struct {
+		Status string `json:"status"`
+		Output []Item `json:"output"`
+	}
+	if err := json.Unmarshal(response, &parent); err != nil {
+		return nil, fmt.Errorf("response: ancestor: %w", err)
+	}
+	if j.Request == nil {
+		return nil, errors.New("response: ancestor: its job has no request")
+	}
+	items := make([]Item, 0, len(j.Context)+len(j.Request.Input)+len(parent.Output))
+	items = append(items, j.Context...)
+	items = append(items, j.Request.Input...)
+	for i, it := range parent.Output {
+		last := it.Type == "message" && parent.Status == statusIncomplete && i == len(parent.Output)-1
+		if it.Type == "reasoning" || it.Status == statusIncomplete && !last {
+			continue
+		}
+		items = append(items, it)
+	}
+	return items, nil
+}
+
+// CheckOutputs refuses a function_call_output that no function_call in the
+// input or context precedes, and a call that no output follows: no model can
+// be shown either. The error is a *BadRequest.
+func CheckOutputs(j Job) error {
+	items := transcriptItems(j)
+	outputs := pairOutputs(items)
+	answered := map[int]bool{}
+	for _, o := range outputs {
+		answered[o] = true
+	}
+	for i, it := range items {
+		_, called := outputs[i]
+		switch {
+		case it.Type == "function_call_output" && !answered[i]:
+			return &BadRequest{"input", "invalid_value", fmt.Sprintf("No tool call found for function call output with call_id %.64q.", it.CallID)}
+		case it.Type == "function_call" && it.Status != statusIncomplete && !called:
+			return &BadRequest{"input", "invalid_value", fmt.Sprintf("No tool output found for function call %.64q.", it.CallID)}
+		}
+	}
+	return nil
+}
+
+func transcriptItems(j Job) []Item {
+	items := append([]Item(nil), j.Context...)
+	if j.Request != nil {
+		items = append(items, j.Request.Input...)
+	}
+	return items
+}
+
+// pairOutputs maps the index of each function_call to the index of the first
+// output with its call id that follows it and is not another call's. Ids may
+// repeat over the turns of a long context.
+func pairOutputs(items []Item) map[int]int {
+	open := map[string][]int{} // calls by id, oldest first
+	pairs := map[int]int{}
+	for i, it := range items {
+		switch it.Type {
+		case "function_call":
+			open[it.CallID] = append(open[it.CallID], i)
+		case "function_call_output":
+			if calls := open[it.CallID]; len(calls) > 0 {
+				pairs[calls[0]] = i
+				open[it.CallID] = calls[1:]
+			}
+		}
+	}
+	return pairs
+}
+
+// CheckTools refuses a client function with the name of an offer, and a
+// tool_choice that forces or allows a tool that there is not. The error is a
+// *BadRequest.
+func CheckTools(j Job) error {
+	offered := make([]ServerTool, 0, len(j.Offers))
+	for _, o := range j.Offers {
+		offered = append(offered, ServerTool{Offer: o})
+	}
+	t := newToolset(j.Request, offered)
+	for _, o := range j.Offers {
+		if _, clash := t.functions[o.Name]; clash {
+			return &BadRequest{"tools", "duplicate_tool_name", "The function " + o.Name + " has the name of a tool of this host: rename it."}
+		}
+	}
+	if f := t.choice.forced; f.Type != "" && !t.any(f) {
+		return &BadRequest{"tool_choice", "invalid_value", "tool_choice names a tool that is not in tools."}
+	}
+	if t.choice.mode == "required" && len(t.functions)+len(t.tools) == 0 {
+		return &BadRequest{"tool_choice", "invalid_value", "tool_choice is required and there is no tool."}
+	}
+	return nil
+}
+
+// any reports whether ref names a tool of the set.
+func (t toolset) any(ref toolRef) bool {
+	for name := range t.functions {
+		if t.named([]toolRef{ref}, name) {
+			return true
+		}
+	}
+	for name := range t.tools {
+		if t.named([]toolRef{ref}, name) {
+			return true
+		}
+	}
+	return false
+}

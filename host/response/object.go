@@ -1,0 +1,255 @@
+package response
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/casemate/casemate/host/queue"
+)
+
+// The statuses of a response and of its items, as the API spells them.
+const (
+	statusQueued     = "queued"
+	statusInProgress = "in_progress"
+	statusCompleted  = "completed"
+	statusIncomplete = "incomplete"
+	statusFailed     = "failed"
+	statusCancelled  = "cancelled"
+)
+
+// object is the Response object. Every key is always sent, since some client
+// wants each of them.
+type object struct {
+	ID                 string             `json:"id"`
+	Object             string             `json:"object"`
+	CreatedAt          int64              `json:"created_at"`
+	CompletedAt        *int64             `json:"completed_at"`
+	Status             string             `json:"status"`
+	IncompleteDetails  *incompleteDetails `json:"incomplete_details"`
+	Model              string             `json:"model"`
+	PreviousResponseID *string            `json:"previous_response_id"`
+	Instructions       *string            `json:"instructions"`
+	Error              *objectError       `json:"error"`
+	Tools              json.RawMessage    `json:"tools"`
+	ToolChoice         json.RawMessage    `json:"tool_choice"`
+	Truncation         string             `json:"truncation"`
+	ParallelToolCalls  bool               `json:"parallel_tool_calls"`
+	Text               json.RawMessage    `json:"text"`
+	TopP               float64            `json:"top_p"`
+	PresencePenalty    float64            `json:"presence_penalty"`
+	FrequencyPenalty   float64            `json:"frequency_penalty"`
+	TopLogprobs        int64              `json:"top_logprobs"`
+	Temperature        float64            `json:"temperature"`
+	Reasoning          json.RawMessage    `json:"reasoning"`
+	MaxOutputTokens    *int64             `json:"max_output_tokens"`
+	MaxToolCalls       *int64             `json:"max_tool_calls"`
+	Store              bool               `json:"store"`
+	Background         bool               `json:"background"`
+	ServiceTier        string             `json:"service_tier"`
+	Metadata           map[string]string  `json:"metadata"`
+	SafetyIdentifier   *string            `json:"safety_identifier"`
+	PromptCacheKey     *string            `json:"prompt_cache_key"`
+	User               *string            `json:"user"`
+	Output             []json.RawMessage  `json:"output"`
+	Usage              *objectUsage       `json:"usage"`
+}
+
+type incompleteDetails struct {
+	Reason string `json:"reason"`
+}
+
+type objectError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+type objectUsage struct {
+	InputTokens        int64 `json:"input_tokens"`
+	InputTokensDetails struct {
+		CachedTokens     int64 `json:"cached_tokens"`
+		CacheWriteTokens int64 `json:"cache_write_tokens"`
+	} `json:"input_tokens_details"`
+	OutputTokens        int64 `json:"output_tokens"`
+	OutputTokensDetails struct {
+		ReasoningTokens int64 `json:"reasoning_tokens"`
+	} `json:"output_tokens_details"`
+	TotalTokens int64 `json:"total_tokens"`
+}
+
+func newObjectUsage(u Usage) *objectUsage {
+	o := &objectUsage{InputTokens: u.Input, OutputTokens: u.Output, TotalTokens: u.Input + u.Output}
+	o.InputTokensDetails.CachedTokens, o.InputTokensDetails.CacheWriteTokens = u.Cached, u.CacheWrite
+	o.OutputTokensDetails.ReasoningTokens = u.Reasoning
+	return o
+}
+
+// responsePrefix begins the public id of a response.
+const responsePrefix = "resp_"
+
+// newObject echoes the request.
+func newObject(id queue.ID, created time.Time, r *Request) object {
+	o := object{
+		ID: responsePrefix + id.String(), Object: "response", CreatedAt: created.Unix(), Status: statusInProgress,
+		Model: r.Model, PreviousResponseID: orNull(r.PreviousResponseID), Instructions: r.Instructions,
+		Tools: orRaw(r.ToolsRaw, "[]"), ToolChoice: orRaw(r.ToolChoice, `"auto"`),
+		Truncation: "disabled", ParallelToolCalls: value(r.ParallelToolCalls, true),
+		Text: withKeys(r.Text, map[string]string{"format": `{"type":"text"}`}),
+		TopP: value(r.TopP, 1), PresencePenalty: value(r.PresencePenalty, 0), FrequencyPenalty: value(r.FrequencyPenalty, 0),
+		TopLogprobs: value(r.TopLogprobs, 0), Temperature: value(r.Temperature, 1),
+		Reasoning:       withKeys(r.Reasoning, map[string]string{"effort": "null", "summary": "null"}),
+		MaxOutputTokens: r.MaxOutputTokens, MaxToolCalls: r.MaxToolCalls,
+		Store: r.Store, Background: r.Background, ServiceTier: "default", Metadata: r.Metadata,
+		SafetyIdentifier: orNull(r.SafetyIdentifier), PromptCacheKey: orNull(r.PromptCacheKey), User: orNull(r.User),
+	}
+	if r.Truncation != "" {
+		o.Truncation = r.Truncation
+	}
+	if r.ServiceTier == "flex" {
+		o.ServiceTier = r.ServiceTier // the others all run at once
+	}
+	if o.Metadata == nil {
+		o.Metadata = map[string]string{}
+	}
+	return o
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func orRaw(raw json.RawMessage, unset string) json.RawMessage {
+	if isNull(raw) {
+		return json.RawMessage(unset)
+	}
+	return raw
+}
+
+func value[T any](p *T, unset T) T {
+	if p == nil {
+		return unset
+	}
+	return *p
+}
+
+// withKeys returns the object raw with the keys that it lacks.
+func withKeys(raw json.RawMessage, keys map[string]string) json.RawMessage {
+	m := map[string]json.RawMessage{}
+	if !isNull(raw) && json.Unmarshal(raw, &m) != nil {
+		return json.RawMessage("null")
+	}
+	for k, v := range keys {
+		if isNull(m[k]) {
+			m[k] = json.RawMessage(v)
+		}
+	}
+	return marshal(m)
+}
+
+// outItem is one output item, from its first event on.
+type outItem struct {
+	kind   string // "message", "reasoning", "function_call" or "mcp_call"
+	id     string
+	status string
+	done   bool // output_item.done was emitted
+
+	parts []*outPart // of a message or reasoning
+
+	callID, name, label string // of a call
+	args                strings.Builder
+	begun               bool // mcp_call.in_progress was emitted
+	argsDone            bool
+	ended, succeeded    bool // mcp_call.completed or failed was emitted
+	output              *string
+	err                 json.RawMessage
+}
+
+// outPart is one content part.
+type outPart struct {
+	kind           string // "output_text", "refusal" or "reasoning_text"
+	text           strings.Builder
+	textDone, done bool
+}
+
+type textContent struct {
+	Type        string     `json:"type"`
+	Text        string     `json:"text"`
+	Annotations []struct{} `json:"annotations"`
+	Logprobs    []struct{} `json:"logprobs"`
+}
+
+type refusalContent struct {
+	Type    string `json:"type"`
+	Refusal string `json:"refusal"`
+}
+
+type reasoningContent struct {
+	Type string `json:"type"`
+	Text string `json:"text"`
+}
+
+func (p *outPart) content() any {
+	switch p.kind {
+	case "refusal":
+		return refusalContent{p.kind, p.text.String()}
+	case "reasoning_text":
+		return reasoningContent{p.kind, p.text.String()}
+	}
+	return textContent{p.kind, p.text.String(), []struct{}{}, []struct{}{}}
+}
+
+// toolExecutionError is the error of an mcp_call.
+type toolExecutionError struct {
+	Type    string `json:"type"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// encode returns the item as it is now.
+func (it *outItem) encode() json.RawMessage {
+	content := make([]any, 0, len(it.parts))
+	for _, p := range it.parts {
+		content = append(content, p.content())
+	}
+	switch it.kind {
+	case "message":
+		return marshal(struct {
+			ID      string `json:"id"`
+			Type    string `json:"type"`
+			Status  string `json:"status"`
+			Role    string `json:"role"`
+			Content []any  `json:"content"`
+		}{it.id, it.kind, it.status, "assistant", content})
+	case "reasoning":
+		return marshal(struct {
+			ID      string     `json:"id"`
+			Type    string     `json:"type"`
+			Summary []struct{} `json:"summary"`
+			Content []any      `json:"content"`
+			Status  string     `json:"status"`
+		}{it.id, it.kind, []struct{}{}, content, it.status})
+	case "function_call":
+		return marshal(struct {
+			ID        string `json:"id"`
+			Type      string `json:"type"`
+			CallID    string `json:"call_id"`
+			Name      string `json:"name"`
+			Arguments string `json:"arguments"`
+			Status    string `json:"status"`
+		}{it.id, it.kind, it.callID, it.name, it.args.String(), it.status})
+	}
+	return marshal(struct {
+		ID        string          `json:"id"`
+		Type      string          `json:"type"`
+		Label     string          `json:"server_label"`
+		Name      string          `json:"name"`
+		Arguments string          `json:"arguments"`
+		Output    *string         `json:"output"`
+		Error     json.RawMessage `json:"error"`
+		Status    string          `json:"status"`
+		Approval  *string         `json:"approval_request_id"`
+	}{it.id, it.kind, it.label, it.name, it.args.String(), it.output, orRaw(it.err, "null"), it.status, nil})
+}

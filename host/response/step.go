@@ -1,0 +1,115 @@
+// Package response is the meaning of one /v1/responses request: its items, its
+// steps, the pure function that plans the next ones, the translation to Chat
+// Completions and the grammar of its events. It does no I/O.
+package response
+
+import (
+	"strconv"
+
+	"github.com/casemate/casemate/host/queue"
+)
+
+// StepKind says what a step does.
+type StepKind string
+
+// The kinds.
+const (
+	ModelCall StepKind = "model_call"
+	ToolCall  StepKind = "tool_call"
+)
+
+// StepState is where a step stands.
+type StepState string
+
+// The states. The last four are settled: nothing changes them.
+const (
+	Planned   StepState = "planned" // recorded, not begun (or put off until its next try)
+	Running   StepState = "running" // begun under Step.Attempt
+	Completed StepState = "completed"
+	Failed    StepState = "failed"    // settled only with Verdict Final
+	Skipped   StepState = "skipped"   // never run: over a cap, unknown tool, broken arguments
+	Abandoned StepState = "abandoned" // a once step that was running when its worker died
+)
+
+// Verdict is what the retry policy said of a failed try.
+type Verdict string
+
+// The verdicts. A failed step without one waits for the policy's answer.
+const (
+	Unasked Verdict = ""
+	Retry   Verdict = "retry"
+	Final   Verdict = "final"
+)
+
+// Step is one unit of a response, identified by (response, Scope, Ordinal).
+type Step struct {
+	Scope   string // "" for the response itself
+	Ordinal int    // from 0, in planning order
+	Kind    StepKind
+	State   StepState
+	Verdict Verdict // not stored: settled writes happen after the verdict
+	// CallID, Tool, Plugin and Effects belong to tool calls. CallID is the
+	// model's id of the call; Effects is "pure", "idempotent" or "once".
+	CallID  string
+	Tool    string
+	Plugin  string
+	Effects string
+	Tries   int // begun so far
+	Attempt int // the request's attempt that began the last try
+	// Generation is the digest of the module that ran a tool call.
+	Generation string
+	Input      []byte // tool call: its arguments, as the model wrote them; model call: nil
+	// Output is, of a completed model call, a ModelOutput as JSON; of a tool
+	// call, the text that the model is given, errors included.
+	Output     []byte
+	Class      queue.Class
+	Status     int    // upstream's HTTP status, 0: none
+	Code       string // "rate_limit_exceeded", "invalid_args", …
+	RetryAfter int64  // milliseconds, -1: not said
+	Usage      Usage
+	Fuel       uint64
+}
+
+// Settled reports whether nothing changes the step any more.
+func (s Step) Settled() bool {
+	switch s.State {
+	case Completed, Skipped, Abandoned:
+		return true
+	case Failed:
+		return s.Verdict == Final
+	case Planned, Running:
+		return false
+	}
+	return false
+}
+
+// Key returns "<scope>/<ordinal>".
+func (s Step) Key() string { return s.Scope + "/" + strconv.Itoa(s.Ordinal) }
+
+// IdempotencyKey returns "<response>/<scope>/<ordinal>": the same in every try
+// and attempt of the step.
+func (s Step) IdempotencyKey(id queue.ID) string { return id.String() + "/" + s.Key() }
+
+// Usage counts tokens.
+type Usage struct {
+	Input      int64 `json:"input"`
+	Output     int64 `json:"output"`
+	Cached     int64 `json:"cached,omitempty"`
+	CacheWrite int64 `json:"cache_write,omitempty"`
+	Reasoning  int64 `json:"reasoning,omitempty"`
+}
+
+// Add returns the sum of both.
+func (u Usage) Add(v Usage) Usage {
+	return Usage{
+		Input: u.Input + v.Input, Output: u.Output + v.Output,
+		Cached: u.Cached + v.Cached, CacheWrite: u.CacheWrite + v.CacheWrite,
+		Reasoning: u.Reasoning + v.Reasoning,
+	}
+}
+
+// Event is one event of a response's stream.
+type Event struct {
+	Seq  int64  // sequence_number, from 0, without a gap
+	Data []byte // the JSON object, on one line; it begins with {"type":"…"
+}
