@@ -1,0 +1,189 @@
+package policy
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/sdk/abi"
+)
+
+// Bounds is what the host allows a retry decision, whatever the policy says.
+type Bounds struct {
+	// MaxFailures is how many of a request's failures may be spent; at so many,
+	// only an uncounted retry is left. 0: RetryQuestion.MaxFailures says.
+	MaxFailures int
+	MaxDelay    time.Duration // longest delay; 0: 10 minutes
+	Began       bool          // the step began: of a once step, that rules out another try
+	// Deadline is the time that is left; 0: RetryQuestion.DeadlineInMS says (0
+	// there: no deadline), < 0: it has passed.
+	Deadline time.Duration
+}
+
+// Verdict is a clamped retry decision.
+type Verdict struct {
+	Retry   bool
+	Delay   time.Duration // least time until the next try
+	Count   bool          // the retry spends one of the request's failures
+	Reason  string        // the policy's, or the clamp's: short, printable
+	Clamped bool          // the host changed the policy's answer
+}
+
+const defaultMaxDelay = 10 * time.Minute
+
+// The delays of BuiltinRetry.
+const (
+	baseDelay = 500 * time.Millisecond
+	capDelay  = 30 * time.Second
+)
+
+// Retry returns whether the failed try of q is made again. V, bounds and the
+// cut of the question are filled in here; what b knows better wins over q.
+func (d *Decider) Retry(ctx context.Context, q abi.RetryQuestion, b Bounds) (Verdict, Decision) {
+	if b.MaxFailures > 0 {
+		q.MaxFailures = b.MaxFailures
+	}
+	if b.MaxDelay <= 0 {
+		b.MaxDelay = defaultMaxDelay
+	}
+	if b.Deadline > 0 {
+		q.DeadlineInMS = max(b.Deadline.Milliseconds(), 1)
+	}
+	q = fitRetry(q)
+	var ans abi.RetryAnswer
+	dec, ok := d.ask(ctx, &d.retry, abi.KindRetry, q, q.Seed, q.NowMS, func(text []byte) bool {
+		return takeRetry(text, &ans)
+	})
+	if !ok {
+		ans = BuiltinRetry(q)
+	}
+	v := clampRetry(ans, q, b)
+	final := abi.RetryAnswer{V: abi.Version, Action: abi.ActionFail, Reason: v.Reason}
+	if v.Retry {
+		final.Action, final.DelayMS, final.Count = abi.ActionRetry, v.Delay.Milliseconds(), &v.Count
+	}
+	dec.Answer = used(final)
+	d.count(dec, v.Clamped)
+	return v, dec
+}
+
+// takeRetry reads a module's answer; false: it is nonsense.
+func takeRetry(text []byte, ans *abi.RetryAnswer) bool {
+	return json.Unmarshal(text, ans) == nil && ans.V == abi.Version &&
+		(ans.Action == abi.ActionRetry || ans.Action == abi.ActionFail)
+}
+
+// clampRetry turns an answer into what the host allows.
+func clampRetry(ans abi.RetryAnswer, q abi.RetryQuestion, b Bounds) Verdict {
+	reason := line(ans.Reason, maxReason)
+	if ans.Action != abi.ActionRetry {
+		return Verdict{Reason: reason}
+	}
+	v := Verdict{Retry: true, Count: ans.Count == nil || *ans.Count, Reason: reason}
+	if !v.Count && queue.Class(q.Outcome.Class) != queue.RateLimited {
+		v.Count, v.Clamped = true, true
+	}
+	if why := ruledOut(q, b, v.Count); why != "" {
+		return Verdict{Reason: why, Clamped: true}
+	}
+	ms := max(ans.DelayMS, 0, q.Outcome.RetryAfterMS)
+	ms = min(ms, b.MaxDelay.Milliseconds())
+	v.Clamped = v.Clamped || ms != ans.DelayMS
+	v.Delay = time.Duration(ms) * time.Millisecond
+	if q.DeadlineInMS > 0 && ms >= q.DeadlineInMS {
+		return Verdict{Reason: "the deadline comes before the next try", Clamped: true}
+	}
+	return v
+}
+
+// ruledOut returns why there can be no other try, or "".
+func ruledOut(q abi.RetryQuestion, b Bounds, counted bool) string {
+	class := queue.Class(q.Outcome.Class)
+	switch {
+	case class == queue.OK, class == queue.ClassCanceled, class == queue.ClassDeadline, class == queue.StepAbandoned:
+		return "nothing to try again"
+	case q.Outcome.VisibleOutputSent:
+		return "output was sent"
+	case b.Began && once(q.Step):
+		return "a once step began"
+	case b.Deadline < 0:
+		return "the deadline has passed"
+	case counted && q.Failures >= q.MaxFailures:
+		return "no failures left"
+	}
+	return ""
+}
+
+// once reports whether a step may have an effect that must not be repeated. A
+// tool that declares nothing may.
+func once(s abi.StepInfo) bool {
+	return s.Kind == "tool_call" && s.Effects != abi.EffectsPure && s.Effects != abi.EffectsIdempotent
+}
+
+// BuiltinRetry tries again what may pass by itself, after an exponential delay
+// with full jitter from the seed, no sooner than the upstream asked and within
+// the deadline. A rate limit spends no failure; a once tool is never retried.
+// The same question gives the same answer.
+func BuiltinRetry(q abi.RetryQuestion) abi.RetryAnswer {
+	no := func(reason string) abi.RetryAnswer {
+		return abi.RetryAnswer{V: abi.Version, Action: abi.ActionFail, Reason: reason}
+	}
+	limited := queue.Class(q.Outcome.Class) == queue.RateLimited
+	// An empty account looks like a rate limit and does not pass by waiting.
+	counted := !limited || q.Outcome.Code == "insufficient_quota"
+	switch {
+	case !passing(q.Outcome):
+		return no("permanent")
+	case q.Outcome.VisibleOutputSent:
+		return no("output was sent")
+	case once(q.Step):
+		return no("once")
+	case counted && q.Failures >= q.MaxFailures:
+		return no("no failures left")
+	}
+	delay := backoff(q.Seed, max(len(q.History), q.Failures))
+	if asked := q.Outcome.RetryAfterMS; asked > 0 {
+		// Beyond what was asked for, so that not all come back at once.
+		delay = asked + min(delay, baseDelay.Milliseconds())
+	}
+	if q.DeadlineInMS > 0 && delay >= q.DeadlineInMS {
+		return no("the deadline comes before the next try")
+	}
+	return abi.RetryAnswer{V: abi.Version, Action: abi.ActionRetry, DelayMS: delay, Count: &counted, Reason: "backoff"}
+}
+
+// backoff returns milliseconds: from 0 to base · 2^tries, at most the cap.
+func backoff(seed int64, tries int) int64 {
+	top := min(baseDelay<<min(max(tries, 0), 16), capDelay)
+	random := stream(seed)
+	return int64(random.float() * float64(top.Milliseconds()))
+}
+
+// passing reports whether a failure may pass by itself.
+func passing(o abi.FailedTry) bool {
+	switch queue.Class(o.Class) {
+	case queue.RateLimited, queue.UpstreamTimeout, queue.UpstreamNetwork, queue.UpstreamInvalid,
+		queue.GuestDeadline, queue.GuestThrottled, queue.PluginUnavailable, queue.WorkerLost, queue.HostError:
+		return true
+	case queue.UpstreamStatus:
+		return passingStatus(o.Status)
+	case queue.GuestError:
+		return o.Code == abi.FailTransient.String() || o.Code == abi.FailInternal.String()
+	case queue.OK, queue.GuestTrap, queue.GuestFuel, queue.GuestMemory, queue.GuestDepth, queue.GuestOutput,
+		queue.GuestDenied, queue.GuestInvalidOutput, queue.ClassCanceled, queue.ClassDeadline, queue.StepAbandoned:
+		return false
+	}
+	return false
+}
+
+func passingStatus(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests, 499:
+		return true
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported, http.StatusLoopDetected:
+		return false
+	}
+	return status >= http.StatusInternalServerError
+}

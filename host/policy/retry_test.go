@@ -1,0 +1,222 @@
+package policy_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/casemate/casemate/host/policy"
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/sdk/abi"
+)
+
+var bounds = policy.Bounds{MaxFailures: 3}
+
+func failed(class queue.Class) abi.RetryQuestion {
+	return abi.RetryQuestion{
+		V: 1, Seed: 11, MaxFailures: 3,
+		Step:    abi.StepInfo{Kind: "model_call"},
+		Outcome: abi.FailedTry{Class: string(class), RetryAfterMS: -1},
+	}
+}
+
+func tool(effects abi.Effects, class queue.Class) abi.RetryQuestion {
+	q := failed(class)
+	q.Step = abi.StepInfo{Kind: "tool_call", Tool: "notes", Effects: effects}
+	return q
+}
+
+func with(q abi.RetryQuestion, edit func(*abi.RetryQuestion)) abi.RetryQuestion {
+	edit(&q)
+	return q
+}
+
+func TestRetryClamps(t *testing.T) {
+	const again = `{"v":1,"action":"retry","delay_ms":1000,"reason":"again"}`
+	began := policy.Bounds{MaxFailures: 3, Began: true}
+	tests := []struct {
+		name   string
+		answer string
+		q      abi.RetryQuestion
+		b      policy.Bounds
+		want   policy.Verdict
+	}{
+		{"as it is", again, failed(queue.UpstreamNetwork), bounds, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}},
+		{"fail stands", `{"v":1,"action":"fail","reason":"no"}`, failed(queue.UpstreamNetwork), bounds, policy.Verdict{Reason: "no"}},
+		{"negative delay", `{"v":1,"action":"retry","delay_ms":-5}`, failed(queue.UpstreamNetwork), bounds, policy.Verdict{Retry: true, Count: true, Clamped: true}},
+		{"long delay", `{"v":1,"action":"retry","delay_ms":9007199254740991}`, failed(queue.UpstreamNetwork), bounds, policy.Verdict{Retry: true, Delay: 10 * time.Minute, Count: true, Clamped: true}},
+		{"own longest delay", again, failed(queue.UpstreamNetwork), policy.Bounds{MaxFailures: 1, MaxDelay: 300 * time.Millisecond}, policy.Verdict{Retry: true, Delay: 300 * time.Millisecond, Count: true, Reason: "again", Clamped: true}},
+		{
+			"sooner than asked", again, with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Outcome.RetryAfterMS = 7000 }), bounds,
+			policy.Verdict{Retry: true, Delay: 7 * time.Second, Count: true, Reason: "again", Clamped: true},
+		},
+		{
+			"past the deadline", again, with(failed(queue.UpstreamNetwork), func(q *abi.RetryQuestion) { q.DeadlineInMS = 1000 }), bounds,
+			policy.Verdict{Reason: "the deadline comes before the next try", Clamped: true},
+		},
+		{"past the host's deadline", again, failed(queue.UpstreamNetwork), policy.Bounds{MaxFailures: 3, Deadline: 900 * time.Millisecond}, policy.Verdict{Reason: "the deadline comes before the next try", Clamped: true}},
+		{"deadline passed", again, failed(queue.UpstreamNetwork), policy.Bounds{MaxFailures: 3, Deadline: -1}, policy.Verdict{Reason: "the deadline has passed", Clamped: true}},
+		{
+			"no failures left", again, with(failed(queue.UpstreamNetwork), func(q *abi.RetryQuestion) { q.Failures = 3 }), bounds,
+			policy.Verdict{Reason: "no failures left", Clamped: true},
+		},
+		{"none allowed", again, with(failed(queue.UpstreamNetwork), func(q *abi.RetryQuestion) { q.MaxFailures = 0 }), policy.Bounds{}, policy.Verdict{Reason: "no failures left", Clamped: true}},
+		{
+			"a rate limit spends none", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`,
+			with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Failures = 3 }), bounds,
+			policy.Verdict{Retry: true, Delay: time.Second},
+		},
+		{
+			"others spend one", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`, failed(queue.UpstreamStatus), bounds,
+			policy.Verdict{Retry: true, Delay: time.Second, Count: true, Clamped: true},
+		},
+		{
+			"others that spend none have an end", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`,
+			with(failed(queue.UpstreamStatus), func(q *abi.RetryQuestion) { q.Failures = 3 }), bounds,
+			policy.Verdict{Reason: "no failures left", Clamped: true},
+		},
+		{"once that began", again, tool(abi.EffectsOnce, queue.GuestError), began, policy.Verdict{Reason: "a once step began", Clamped: true}},
+		{"nothing declared, began", again, tool("", queue.GuestError), began, policy.Verdict{Reason: "a once step began", Clamped: true}},
+		{"unknown effects, began", again, tool("perhaps", queue.GuestError), began, policy.Verdict{Reason: "a once step began", Clamped: true}},
+		{"once that did not begin", again, tool(abi.EffectsOnce, queue.GuestThrottled), bounds, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}},
+		{"idempotent that began", again, tool(abi.EffectsIdempotent, queue.GuestError), began, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}},
+		{"pure that began", again, tool(abi.EffectsPure, queue.GuestError), began, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}},
+		{"model call that began", again, failed(queue.UpstreamTimeout), began, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}},
+		{
+			"output was sent", again, with(failed(queue.UpstreamNetwork), func(q *abi.RetryQuestion) { q.Outcome.VisibleOutputSent = true }), bounds,
+			policy.Verdict{Reason: "output was sent", Clamped: true},
+		},
+		{"canceled", again, failed(queue.ClassCanceled), bounds, policy.Verdict{Reason: "nothing to try again", Clamped: true}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := policy.New(nil)
+			d.SetRetry(&module{name: "m", answer: tt.answer})
+			got, dec := d.Retry(t.Context(), tt.q, tt.b)
+			if got != tt.want {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+			if dec.Generation != "m" || dec.Fallback != "" {
+				t.Errorf("got generation %q, fallback %q, want m, none", dec.Generation, dec.Fallback)
+			}
+			var row abi.RetryAnswer
+			if err := json.Unmarshal(dec.Answer, &row); err != nil {
+				t.Fatal(err)
+			}
+			if (row.Action == abi.ActionRetry) != tt.want.Retry || row.DelayMS != tt.want.Delay.Milliseconds() {
+				t.Errorf("row: got %s, want the verdict %+v", dec.Answer, tt.want)
+			}
+			if got := d.Counts()["retry.clamped"] == 1; got != tt.want.Clamped {
+				t.Errorf("clamped: got %v, want %v", got, tt.want.Clamped)
+			}
+		})
+	}
+}
+
+func TestBuiltinRetryClasses(t *testing.T) {
+	status := func(n int) abi.RetryQuestion {
+		return with(failed(queue.UpstreamStatus), func(q *abi.RetryQuestion) { q.Outcome.Status = n })
+	}
+	guest := func(code string) abi.RetryQuestion {
+		return with(tool(abi.EffectsPure, queue.GuestError), func(q *abi.RetryQuestion) { q.Outcome.Code = code })
+	}
+	yes := []abi.RetryQuestion{
+		failed(queue.UpstreamNetwork), failed(queue.UpstreamTimeout), failed(queue.UpstreamInvalid), failed(queue.RateLimited),
+		failed(queue.HostError), status(408), status(409), status(429), status(499), status(500), status(502), status(503),
+		status(504), status(529), guest("transient"), guest("internal"), tool(abi.EffectsIdempotent, queue.GuestDeadline),
+	}
+	no := []abi.RetryQuestion{
+		status(400), status(401), status(402), status(403), status(404), status(413), status(422), status(302), status(501),
+		status(508), guest("permanent"), guest("invalid_args"), guest(""), tool(abi.EffectsPure, queue.GuestTrap),
+		tool(abi.EffectsPure, queue.GuestFuel), tool(abi.EffectsPure, queue.GuestMemory), tool(abi.EffectsPure, queue.GuestDenied),
+		tool(abi.EffectsOnce, queue.GuestDeadline), tool("", queue.GuestDeadline), failed(queue.ClassCanceled),
+		failed(queue.ClassDeadline), failed(queue.StepAbandoned), failed("a class of tomorrow"),
+	}
+	for want, questions := range map[bool][]abi.RetryQuestion{true: yes, false: no} {
+		for _, q := range questions {
+			if got := policy.BuiltinRetry(q).Action == abi.ActionRetry; got != want {
+				t.Errorf("%+v %+v: got retry %v, want %v", q.Step, q.Outcome, got, want)
+			}
+		}
+	}
+}
+
+func TestBuiltinRetryCount(t *testing.T) {
+	limited := with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Failures = 3 })
+	if a := policy.BuiltinRetry(limited); a.Action != abi.ActionRetry || a.Count == nil || *a.Count {
+		t.Errorf("rate limit: got %+v, want an uncounted retry", a)
+	}
+	limited.Outcome.Code = "insufficient_quota"
+	if a := policy.BuiltinRetry(limited); a.Action != abi.ActionFail {
+		t.Errorf("empty account: got %+v, want fail: it spends failures", a)
+	}
+	q := failed(queue.UpstreamNetwork)
+	if a := policy.BuiltinRetry(q); a.Count == nil || !*a.Count {
+		t.Errorf("network: got %+v, want a counted retry", a)
+	}
+	q.Failures = 3
+	if a := policy.BuiltinRetry(q); a.Action != abi.ActionFail {
+		t.Errorf("failures spent: got %+v, want fail", a)
+	}
+}
+
+func TestBuiltinRetryDelay(t *testing.T) {
+	for tries, top := range map[int]int64{0: 500, 1: 1000, 3: 4000, 5: 16_000, 6: 30_000, 1000: 30_000} {
+		var sum, most int64
+		for seed := range int64(2000) {
+			q := with(failed(queue.RateLimited), func(q *abi.RetryQuestion) {
+				q.Seed, q.History = seed, make([]abi.HistoryTry, tries)
+			})
+			a := policy.BuiltinRetry(q)
+			if again := policy.BuiltinRetry(q); again.DelayMS != a.DelayMS {
+				t.Fatalf("the same question got %d ms, then %d", a.DelayMS, again.DelayMS)
+			}
+			sum, most = sum+a.DelayMS, max(most, a.DelayMS)
+			if a.DelayMS < 0 || a.DelayMS >= top {
+				t.Fatalf("%d tries: got %d ms, want 0 to %d", tries, a.DelayMS, top)
+			}
+		}
+		if mean := sum / 2000; mean < top*45/100 || mean > top*55/100 || most < top*95/100 {
+			t.Errorf("%d tries: got mean %d, most %d; want full jitter up to %d", tries, mean, most, top)
+		}
+	}
+}
+
+func TestBuiltinRetryAfterAndDeadline(t *testing.T) {
+	for seed := range int64(100) {
+		q := with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Seed, q.Outcome.RetryAfterMS = seed, 2000 })
+		if d := policy.BuiltinRetry(q).DelayMS; d < 2000 || d > 2500 {
+			t.Fatalf("seed %d: got %d ms, want 2000 to 2500", seed, d)
+		}
+		q.DeadlineInMS = 2000
+		if a := policy.BuiltinRetry(q); a.Action != abi.ActionFail {
+			t.Fatalf("seed %d: got %+v, want fail: the deadline comes first", seed, a)
+		}
+	}
+}
+
+func FuzzAnswers(f *testing.F) {
+	f.Add([]byte(`{"v":1,"targets":["up/a"],"timeout_ms":5}`))
+	f.Add([]byte(`{"v":1,"action":"retry","delay_ms":-1,"count":false}`))
+	f.Add([]byte(`{"v":1,"reject":{"status":404,"code":"x","message":"y"}}`))
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		d := policy.New(nil)
+		m := &module{name: "m", answer: string(answer)}
+		d.SetRoute(m)
+		d.SetRetry(m)
+		ans, dec := d.Route(t.Context(), routeQuestion("up/a", "up/b"))
+		if (len(ans.Targets) == 0) == (ans.Reject == nil) || !json.Valid(dec.Answer) {
+			t.Fatalf("got %+v", ans)
+		}
+		for _, target := range ans.Targets {
+			if target != "up/a" && target != "up/b" {
+				t.Fatalf("unknown target %q", target)
+			}
+		}
+		v, dec := d.Retry(t.Context(), tool(abi.EffectsOnce, queue.GuestError), policy.Bounds{MaxFailures: 3, Began: true})
+		if v.Retry || !json.Valid(dec.Answer) {
+			t.Fatalf("a once step that began is tried again: %s", fmt.Sprint(v))
+		}
+	})
+}
