@@ -1,0 +1,160 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/store"
+)
+
+// guardLong bounds what a transaction may hold up when this host stops in the
+// middle of it. It is set for the transaction only.
+const guardLong = `
+select set_config('idle_in_transaction_session_timeout', '10s', true), set_config('statement_timeout', '25s', true)`
+
+// shareCaps is taken before anything that changes how many requests of a lane
+// run, so that no cap is set meanwhile.
+const shareCaps = `select pg_advisory_xact_lock_shared($1)`
+
+// probeModels finds the models that have something to claim; a claim of nothing
+// costs this one statement.
+const probeModels = `
+select exists (select from worker where id = $2 and not reaped),
+	array(select m from unnest($1::text[]) m
+		where exists (select from lane where model = m and ready and not parked))`
+
+// Claim serves the ready models in turn, in a random order, and gives each its
+// share of what is left.
+func (d *driver) Claim(ctx context.Context, c store.ClaimRequest) (claims []queue.Claim, err error) {
+	err = d.call(ctx, "claim", func(ctx context.Context) error {
+		var alive bool
+		var ready []string
+		if err := d.pool.QueryRow(ctx, probeModels, c.Models, c.Worker).Scan(&alive, &ready); err != nil {
+			return err
+		}
+		if !alive {
+			return fmt.Errorf("worker %d: %w", c.Worker, queue.ErrLeaseLost)
+		}
+		if len(ready) == 0 {
+			return nil
+		}
+		rand.Shuffle(len(ready), func(i, j int) { ready[i], ready[j] = ready[j], ready[i] })
+		return d.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) (err error) {
+			claims, err = claimAll(ctx, conn, ready, c)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return claims, nil
+}
+
+// claimAll asks all models at once, then again those that had something, for
+// what the others left free.
+func claimAll(ctx context.Context, conn *pgxpool.Conn, models []string, c store.ClaimRequest) (claims []queue.Claim, err error) {
+	var b pgx.Batch
+	b.Queue("begin")
+	b.Queue(guardLong)
+	b.Queue(shareCaps, int64(lockCaps))
+	for len(models) > 0 && len(claims) < c.N {
+		got := make([]int, len(models))
+		left := c.N - len(claims)
+		for i, m := range models {
+			n := (left + len(models) - i - 1) / (len(models) - i)
+			if n == 0 {
+				got[i] = 1 // not asked, so not known to be empty
+				continue
+			}
+			left -= n
+			b.Queue(claimModel, m, n, c.Worker).Query(func(rows pgx.Rows) error {
+				return drain(rows, func(scan scan) error {
+					c, err := scanClaim(scan)
+					claims = append(claims, c)
+					got[i]++
+					return err
+				})
+			})
+		}
+		if err := conn.SendBatch(ctx, &b).Close(); err != nil {
+			return nil, err
+		}
+		b = pgx.Batch{}
+		var more []string
+		for i, m := range models {
+			if got[i] > 0 {
+				more = append(more, m)
+			}
+		}
+		models = more
+	}
+	if _, err := conn.Exec(ctx, "commit"); err != nil {
+		return nil, err
+	}
+	return claims, nil
+}
+
+// claimModel picks the lanes with the least virtual time, takes a quantum from
+// each, by weight and never beyond its cap, and charges them. running and cap
+// are those of the row version that the lock returned, never of an older
+// snapshot; requests are checked again by their lock. It waits for nobody.
+const claimModel = `
+with me as materialized (
+	select id from worker where id = $3 and not reaped for key share),
+pick as materialized (
+	select id, tenant, model, weight, running, cap from lane
+	where model = $1 and ready and not parked and exists (select from me)
+	order by vtime, id
+	limit $2::int for no key update skip locked),
+room as materialized (
+	select id, tenant, model,
+		least(ceil($2::int * weight / sum(weight) over ())::int, coalesce(cap - running, 1000000)) as quantum
+	from pick),
+take as materialized (
+	select room.id as lane, room.tenant, room.model, j.id
+	from room cross join lateral (
+		select id from request
+		where lane = room.id and state = 0 and (deadline is null or deadline > now())
+		order by ord, id
+		limit greatest(room.quantum, 0) for no key update skip locked) j
+	limit $2::int),
+got as materialized (select lane, count(*)::int as n from take group by lane),
+up as (
+	update request q set state = 1, attempt = q.attempt + 1, worker = $3, not_before = null
+	from take
+	where q.id = take.id and q.state + 0 = 0
+	returning q.id, take.tenant, take.model, q.path, q.tier, q.stream, q.background, q.store, q.realtime, q.attempt, q.state,
+		q.failures, q.reaps, q.created, q.deadline, q.ord),
+pay as (
+	update lane set
+		vtime = lane.vtime + coalesce(got.n, 0) / lane.weight,
+		running = case when lane.cap is null then 0 else lane.running + coalesce(got.n, 0) end,
+		parked = coalesce(lane.running + coalesce(got.n, 0) >= lane.cap, false) or coalesce(lane.parked_until > now(), false),
+		head_deadline = next.ord, ready = next.ord is not null
+	from room left join got on got.lane = room.id
+	left join lateral (
+		select ord from request where lane = room.id and state = 0
+		order by ord, id offset coalesce(got.n, 0) limit 1) next on true
+	where lane.id = room.id)
+select up.id, up.tenant, up.model, up.path, up.tier, up.stream, up.background, up.store, up.realtime, up.attempt, up.state,
+	up.failures, up.reaps, up.created, now() - up.created, up.deadline - now(), b.data
+from up left join body b on b.request = up.id
+order by up.ord, up.id`
+
+func scanClaim(scan scan) (queue.Claim, error) {
+	var c queue.Claim
+	var remaining *time.Duration
+	err := scan((*[16]byte)(&c.ID), &c.Tenant, &c.Model, &c.Path, &c.Tier, &c.Stream, &c.Background, &c.Store, &c.Realtime,
+		&c.Attempt, (*int16)(&c.State), &c.Failures, &c.Reaps, &c.Created, &c.Age, &remaining, &c.Body)
+	c.Created = c.Created.UTC()
+	if remaining != nil {
+		c.Remaining = max(*remaining, 1)
+	}
+	return c, err
+}

@@ -1,0 +1,145 @@
+package postgres
+
+import (
+	"fmt"
+
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/store"
+)
+
+// decide admits or refuses each write in turn, against the locked rows as the
+// writes before it leave them, and collects what is to be written.
+func (p *plan) decide(writes []store.Write) []error {
+	results := make([]error, len(writes))
+	for i := range writes {
+		w := &writes[i]
+		id := w.Fenced().ID
+		results[i] = p.admit(w, p.owners[id])
+		o := p.owners[id]
+		if results[i] == nil {
+			p.apply(w, o)
+		}
+		p.rows.addUsage(id, o, w.Usage)
+	}
+	return results
+}
+
+// admit returns why a write is refused. An insert that is not becomes an owner.
+func (p *plan) admit(w *store.Write, o *owner) error {
+	if w.Insert != nil {
+		return p.admitInsert(w, o)
+	}
+	switch {
+	case o == nil:
+		return &store.LeaseLost{ID: w.Fence.ID, Gone: true}
+	case o.Fence != w.Fence, w.LetGo && o.worker == 0:
+		return &store.LeaseLost{ID: o.ID, State: o.State, Attempt: o.Attempt}
+	}
+	return admitEvents(w, o)
+}
+
+func admitEvents(w *store.Write, o *owner) error {
+	if len(w.Events) > 0 && w.Events[0].Seq <= o.lastSeq {
+		return fmt.Errorf("postgres: request %s: event %d after event %d: %w", o.ID, w.Events[0].Seq, o.lastSeq, store.ErrExists)
+	}
+	return nil
+}
+
+func (p *plan) admitInsert(w *store.Write, o *owner) error {
+	n := w.Insert
+	if o != nil {
+		return fmt.Errorf("postgres: request %s: %w", n.ID, store.ErrExists)
+	}
+	key := laneKey{n.Tenant, n.Model}
+	o = &owner{Fence: w.Fenced(), lane: p.laneOf[key], key: key, worker: n.Worker, store: n.Store, lastSeq: -1}
+	if n.Worker != 0 {
+		if !p.alive[n.Worker] {
+			return &store.LeaseLost{ID: n.ID, Gone: true}
+		}
+		if s := p.slots[o.lane]; s != nil && s.running+s.taken >= s.limit {
+			return fmt.Errorf("postgres: lane %q %q: %w", n.Tenant, n.Model, queue.ErrAtCap)
+		}
+	}
+	p.owners[n.ID] = o
+	return nil
+}
+
+func (p *plan) occupy(lane int64, n int) {
+	if s := p.slots[lane]; s != nil {
+		s.taken += n
+	}
+}
+
+func (p *plan) apply(w *store.Write, o *owner) {
+	if w.Insert != nil {
+		p.rows.addInsert(w.Insert, o)
+		if w.Insert.Worker != 0 {
+			p.occupy(o.lane, 1)
+		}
+	}
+	for _, e := range w.Events {
+		p.rows.addEvent(o.ID, e)
+		o.lastSeq = e.Seq
+	}
+	p.rows.addSteps(o.ID, w.Steps)
+	p.rows.addDecisions(o, w.Decisions)
+	p.rows.addKV(o.key.tenant, w.KV)
+	if w.Failures != 0 {
+		p.changed(o).failures += w.Failures
+	}
+	switch {
+	case w.LetGo:
+		p.changed(o).release = true
+		p.release(o)
+		if o.deleted {
+			p.rows.removed = append(p.rows.removed, uuid(o.ID))
+		}
+	case w.Move != nil:
+		p.move(w.Move, o)
+	}
+}
+
+// changed returns the one change of a row that all writes to it add up to.
+func (p *plan) changed(o *owner) *change {
+	if o.change == nil {
+		o.change = &change{id: uuid(o.ID), attempt: o.Attempt, was: o.State, to: o.State}
+		p.rows.changes = append(p.rows.changes, o.change)
+	}
+	return o.change
+}
+
+func (p *plan) release(o *owner) {
+	if o.worker != 0 {
+		o.worker = 0
+		p.occupy(o.lane, -1)
+	}
+}
+
+func (p *plan) move(m *store.Move, o *owner) {
+	c := p.changed(o)
+	c.to, c.moved, c.delay = m.To, true, 0
+	o.State = m.To
+	if m.To == queue.Processing {
+		c.started = true
+	}
+	if m.To == queue.Waiting {
+		c.delay = m.Delay
+	}
+	if m.Releases() {
+		c.release = true
+		p.release(o)
+	}
+	if m.To == queue.Pending {
+		p.rows.woken = append(p.rows.woken, c.id)
+	}
+	if !m.To.Final() {
+		return
+	}
+	c.class, c.code = m.Class, m.Code
+	switch {
+	case !o.store:
+		p.rows.forgotten = append(p.rows.forgotten, c.id)
+	case m.Result != nil:
+		p.rows.addResult(o.ID, m.Result)
+	}
+}

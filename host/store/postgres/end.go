@@ -1,0 +1,125 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/store"
+)
+
+// cancelRequest compares the state under the lock of its own update, so of a
+// cancel and an outcome the one that commits first stands.
+const cancelRequest = `
+with u as (
+	update request q set state = 12, finished = now(), not_before = null, class = 'canceled', code = ''
+	where q.id = $1 and q.state + 0 = any($2::smallint[]) and not q.deleted
+		and ($3 = '' or exists (select from lane l where l.id = q.lane and l.tenant = $3))
+	returning q.id, q.store, true as ended), ` + forgetEnded + `
+select count(*) from u`
+
+// Cancel moves a request to Canceled where the state table allows it. worker
+// stays on the row, and the lane's slot taken, until the worker lets go.
+func (d *driver) Cancel(ctx context.Context, tenant string, id queue.ID) (r store.Record, did bool, err error) {
+	var from []int16
+	for _, s := range queue.Sources(queue.Canceled, queue.ByCancel) {
+		from = append(from, int16(s))
+	}
+	var n int
+	var b pgx.Batch
+	b.Queue("begin")
+	b.Queue(guardLong)
+	b.Queue(cancelRequest, uuid(id), from, tenant).QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
+	b.Queue(selectRequest, uuid(id), tenant).QueryRow(func(row pgx.Row) error { return scanRecord(row, id, &r) })
+	b.Queue("commit")
+	err = d.call(ctx, "cancel", func(ctx context.Context) error { return d.pool.SendBatch(ctx, &b).Close() })
+	if err != nil {
+		return store.Record{}, false, err
+	}
+	return r, n == 1, nil
+}
+
+const lockRequest = `
+select r.state, r.worker is not null
+from request r join lane l on l.id = r.lane
+where r.id = $1 and not r.deleted and ($2 = '' or l.tenant = $2)
+for update of r`
+
+const hideRequest = `update request set deleted = true where id = any($1::uuid[])`
+
+// Delete removes a request in a final state. A canceled one that its worker has
+// not let go of is hidden until then, since its row still tells the worker to
+// stop and holds the lane's slot.
+func (d *driver) Delete(ctx context.Context, tenant string, id queue.ID) error {
+	return d.call(ctx, "delete", func(ctx context.Context) error {
+		return pgx.BeginFunc(ctx, d.pool, func(t pgx.Tx) error {
+			var state int16
+			var held bool
+			rows, err := t.Query(ctx, lockRequest, uuid(id), tenant)
+			if err != nil {
+				return err
+			}
+			found := false
+			if err := drain(rows, func(scan scan) error { found = true; return scan(&state, &held) }); err != nil {
+				return err
+			}
+			switch {
+			case !found:
+				return fmt.Errorf("request %s: %w", id, queue.ErrNotFound)
+			case !queue.State(state).Final():
+				return fmt.Errorf("request %s: it is %s: %w", id, queue.State(state), queue.ErrRunning)
+			}
+			last := removeRequest
+			if held {
+				last = hideRequest
+			}
+			var b pgx.Batch
+			for _, q := range []string{
+				forgetBodies, forgetSteps, forgetEvents,
+				`delete from result where request = any($1::uuid[])`, `delete from decision where request = any($1::uuid[])`, last,
+			} {
+				b.Queue(q, []pgtype.UUID{uuid(id)})
+			}
+			return t.SendBatch(ctx, &b).Close()
+		})
+	})
+}
+
+const selectStates = `select state, count(*) from request where not deleted group by state`
+
+const selectLanes = `
+select l.tenant, l.model, l.weight, coalesce(l.cap, 0), l.running, l.ready, l.vtime,
+	(select count(*) from request r where r.lane = l.id and r.worker is not null),
+	(select count(*) from request r where r.lane = l.id and r.state = 0)
+from lane l
+order by l.tenant collate "C", l.model collate "C"`
+
+// Stats counts requests by state and lanes' counters, at one moment.
+func (d *driver) Stats(ctx context.Context) (store.Stats, error) {
+	s := store.Stats{States: make(map[queue.State]int)}
+	var b pgx.Batch
+	b.Queue("begin isolation level repeatable read read only")
+	b.Queue(selectStates).Query(func(rows pgx.Rows) error {
+		return drain(rows, func(scan scan) error {
+			var state int16
+			var n int
+			err := scan(&state, &n)
+			s.States[queue.State(state)] = n
+			return err
+		})
+	})
+	b.Queue(selectLanes).Query(func(rows pgx.Rows) error {
+		return drain(rows, func(scan scan) error {
+			var l store.LaneStat
+			err := scan(&l.Tenant, &l.Model, &l.Weight, &l.Cap, &l.Running, &l.Ready, &l.VTime, &l.Owned, &l.Pending)
+			s.Lanes = append(s.Lanes, l)
+			return err
+		})
+	})
+	b.Queue("commit")
+	err := d.call(ctx, "stats", func(ctx context.Context) error { return d.pool.SendBatch(ctx, &b).Close() })
+	return s, err
+}

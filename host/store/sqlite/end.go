@@ -1,0 +1,105 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/store"
+)
+
+const cancelRequest = `
+update request set state = 12, finished = ?2, not_before = null, class = 'canceled', code = ''
+where id = ?1 and state = ?3`
+
+// Cancel moves a request to Canceled where the state table allows it. worker
+// stays on the row, and the lane's slot taken, until the worker lets go.
+func (d *driver) Cancel(ctx context.Context, tenant string, id queue.ID) (r store.Record, did bool, err error) {
+	err = d.update(ctx, "cancel", func(t *tx) (err error) {
+		r, err = record(t, tenant, id)
+		if err != nil || queue.Move(r.State, queue.Canceled, queue.ByCancel) != nil {
+			return err
+		}
+		n, err := t.exec(cancelRequest, id[:], t.now, r.State)
+		if err != nil {
+			return err
+		}
+		did = n == 1
+		if !r.Store {
+			if err := t.forget(id); err != nil {
+				return err
+			}
+		}
+		r, err = record(t, tenant, id)
+		return err
+	})
+	if err != nil {
+		return store.Record{}, false, err
+	}
+	return r, did, nil
+}
+
+// Delete removes a request in a final state. A canceled one that its worker has
+// not let go of is hidden until then, since its row still tells the worker to
+// stop and holds the lane's slot.
+func (d *driver) Delete(ctx context.Context, tenant string, id queue.ID) error {
+	return d.update(ctx, "delete", func(t *tx) error {
+		r, err := record(t, tenant, id)
+		if err != nil {
+			return err
+		}
+		if !r.State.Final() {
+			return fmt.Errorf("request %s: it is %s: %w", id, r.State, queue.ErrRunning)
+		}
+		if err := t.forget(id); err != nil {
+			return err
+		}
+		last := `delete from request where id = ?`
+		if r.Worker != 0 {
+			last = `update request set deleted = 1 where id = ?`
+		}
+		for _, q := range []string{`delete from result where request = ?`, `delete from decision where request = ?`, last} {
+			if _, err := t.exec(q, id[:]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+const selectStates = `select state, count(*) from request where deleted = 0 group by state`
+
+const selectLanes = `
+select l.tenant, l.model, l.weight, coalesce(l.cap, 0), l.running, l.ready, l.vtime,
+	(select count(*) from request r where r.lane = l.id and r.worker is not null),
+	(select count(*) from request r where r.lane = l.id and r.state = 0)
+from lane l
+order by l.tenant, l.model`
+
+// Stats counts requests by state and lanes' counters.
+func (d *driver) Stats(ctx context.Context) (s store.Stats, err error) {
+	s.States = make(map[queue.State]int)
+	err = d.view(ctx, "stats", func(v *snapshot) error {
+		err := v.each(selectStates, nil, func(scan scan) error {
+			var state queue.State
+			var n int
+			if err := scan(&state, &n); err != nil {
+				return err
+			}
+			s.States[state] = n
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return v.each(selectLanes, nil, func(scan scan) error {
+			var l store.LaneStat
+			if err := scan(&l.Tenant, &l.Model, &l.Weight, &l.Cap, &l.Running, &l.Ready, &l.VTime, &l.Owned, &l.Pending); err != nil {
+				return err
+			}
+			s.Lanes = append(s.Lanes, l)
+			return nil
+		})
+	})
+	return s, err
+}

@@ -1,0 +1,268 @@
+// Package store holds the rules that are the same on every database: group
+// commit, fencing by claim, and what each write may contain. Driver is what a
+// database must do. It takes no decision about a request's next state and
+// knows no SQL.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/response"
+)
+
+// Driver is what a database must do. Implementations are safe for concurrent
+// use, take all times from the database's clock, decide nothing about states
+// (every state change is checked by queue.Move) and return errors that wrap
+// the sentinels of package queue. A method whose context ends returns promptly.
+type Driver interface {
+	// Write commits all writes in one transaction, in order, and returns one
+	// error per write: nil, a *LeaseLost, queue.ErrAtCap. A write that is
+	// refused leaves nothing behind but its Usage. The second result is an
+	// error of the database: then nothing was committed.
+	Write(ctx context.Context, writes []Write) ([]error, error)
+
+	// Claim moves up to c.N pending requests to Claimed, by lanes: weighted
+	// start-time fair, within a lane by order, never beyond a lane's cap.
+	Claim(ctx context.Context, c ClaimRequest) ([]queue.Claim, error)
+
+	// Heartbeat extends a worker's lease, or starts a worker.
+	Heartbeat(ctx context.Context, b Beat) (Pulse, error)
+
+	// Sweep moves on what time alone moves: waiting requests that are due,
+	// requests past their deadline, requests of dead workers; it recomputes
+	// lanes. Any number of hosts may call it at once.
+	Sweep(ctx context.Context, s SweepRequest) (Swept, error)
+
+	// Cancel moves a request to Canceled where the state table allows it and
+	// returns it as it then stands; did says whether this call canceled it.
+	// Tenant "" matches every tenant. It wraps queue.ErrNotFound.
+	Cancel(ctx context.Context, tenant string, id queue.ID) (r Record, did bool, err error)
+
+	// Get returns one request; parts says which of its larger parts to read.
+	// Tenant "" matches every tenant. It wraps queue.ErrNotFound.
+	Get(ctx context.Context, tenant string, id queue.ID, parts Parts) (Record, error)
+
+	// Events returns what each cursor has not seen yet, by one query for all,
+	// at most limit events a cursor, and the state of each request. The states
+	// are read before the events, so the tail of a request in a final state is
+	// complete when it is shorter than limit. Unknown ids are absent.
+	Events(ctx context.Context, cursors []Cursor, limit int) (map[queue.ID]Tail, error)
+
+	// Delete removes a request in a final state and all that belongs to it but
+	// its usage. It wraps queue.ErrNotFound or queue.ErrRunning.
+	Delete(ctx context.Context, tenant string, id queue.ID) error
+
+	// KVGet returns the committed value of a plugin's key.
+	KVGet(ctx context.Context, tenant, plugin, key string) (value []byte, ok bool, err error)
+
+	// SetLanes creates or changes lanes. Setting a cap counts what runs.
+	SetLanes(ctx context.Context, lanes []queue.Lane) error
+
+	// Stats counts requests by state and lanes' counters; for tests, doctor
+	// and metrics, not for the request path.
+	Stats(ctx context.Context) (Stats, error)
+
+	Close() error
+}
+
+// Write is one fenced change of one request: all of it commits, or nothing but
+// its Usage does.
+type Write struct {
+	// Insert creates the request that the rest is fenced by; Fence is then
+	// Insert's own and need not be set.
+	Insert *queue.New
+	Fence  queue.Fence
+	// Steps are inserted, or replace what is stored under their key. A stored
+	// step that is settled is never changed.
+	Steps     []response.Step
+	Events    []response.Event
+	Decisions []Decision
+	KV        []KVPut
+	// Failures is added to the request's failures.
+	Failures int
+	// Usage is written even when the fence does not hold.
+	Usage []Usage
+	// Move changes the state; nil leaves it.
+	Move *Move
+	// LetGo: the fence is a Canceled row that still names the worker; the
+	// worker is cleared and the lane's slot freed. Nothing else may be set but
+	// Usage.
+	LetGo bool
+}
+
+// Move is the change of state of a Write.
+type Move struct {
+	To    queue.State
+	By    queue.Cause
+	Delay time.Duration // not-before, when To is Waiting
+	Class queue.Class   // of a final state
+	Code  string        // of a final state that is an error
+	// Result is stored with a final state if the request's Store is set; else
+	// the request's body, steps and events go.
+	Result *Result
+}
+
+// Result is what a finished request answers.
+type Result struct {
+	Status      int // HTTP
+	ContentType string
+	Body        []byte
+}
+
+// Decision is one question to a policy and its answer.
+type Decision struct {
+	Step       string // Step.Key, or "" on the default path
+	Try        int
+	Kind       string // "route" or "retry"
+	Question   []byte // JSON
+	Answer     []byte // JSON, as used (after clamping)
+	Generation string // digest of the module that decided, or "builtin"
+	Fallback   string // why the built-in policy answered in place of the plugin; "" if it did not
+	Fuel       uint64
+}
+
+// KVPut is one write to a plugin's state, in the tenant of the request.
+type KVPut struct {
+	Plugin string
+	Key    string
+	Value  []byte
+}
+
+// Usage is what one try used: append-only.
+type Usage struct {
+	Scope   string
+	Ordinal int
+	Try     int
+	Target  string // "upstream/model"
+	Tokens  response.Usage
+}
+
+// LeaseLost says what a write found in place of its fence. It wraps
+// queue.ErrLeaseLost. State and Attempt are zero when the row is gone.
+type LeaseLost struct {
+	ID      queue.ID
+	State   queue.State
+	Attempt int
+	Gone    bool
+}
+
+func (e *LeaseLost) Error() string {
+	if e.Gone {
+		return fmt.Sprintf("store: request %s: lease lost: it is gone", e.ID)
+	}
+	return fmt.Sprintf("store: request %s: lease lost: it is %s, attempt %d", e.ID, e.State, e.Attempt)
+}
+
+// Unwrap returns queue.ErrLeaseLost.
+func (e *LeaseLost) Unwrap() error { return queue.ErrLeaseLost }
+
+// ErrOutdated: the database was migrated by a newer binary.
+var ErrOutdated = errors.New("database is newer than this binary")
+
+// ClaimRequest asks for work.
+type ClaimRequest struct {
+	Worker int64
+	Models []string // only these
+	N      int      // at most
+}
+
+// Beat is one heartbeat.
+type Beat struct {
+	Worker   int64 // 0: start a worker; the Pulse has its id, never used before
+	Host     string
+	Version  string
+	Lease    time.Duration
+	Draining bool
+	Leave    bool // ends the lease now; the row stays while a request names it
+}
+
+// Pulse is the answer to a Beat.
+type Pulse struct {
+	Worker int64
+	// Lost: the lease had run out and was reaped, or the row is gone.
+	Lost bool
+	// Canceled are this worker's requests that were canceled and that it has
+	// not let go of yet.
+	Canceled []queue.ID
+}
+
+// SweepRequest says how to sweep.
+type SweepRequest struct {
+	Reap     bool          // return requests of dead workers; only a host that was healthy for a lease may
+	Grace    time.Duration // a worker is dead this long after its lease ran out
+	MaxReaps int           // then Failed with class worker_lost
+	Limit    int           // of rows moved per kind; 0: 500
+}
+
+// Swept counts what a sweep moved.
+type Swept struct {
+	Promoted, Expired, Reaped, Lost int // Lost: reaped into Failed
+}
+
+// Parts says which parts of a request Get reads.
+type Parts struct {
+	Body, Result, Steps, Events, Decisions, Usage bool
+}
+
+// Record is a request as stored. Zero times are unset.
+type Record struct {
+	ID         queue.ID
+	Tenant     string
+	Model      string
+	Path       string
+	Tier       string
+	Stream     bool
+	Background bool
+	Store      bool
+	Realtime   bool
+	State      queue.State
+	Attempt    int
+	Failures   int
+	Reaps      int
+	Worker     int64
+	Class      queue.Class
+	Code       string
+	Created    time.Time
+	Started    time.Time // first Processing
+	Finished   time.Time
+	NotBefore  time.Time
+	Deadline   time.Time
+	Body       []byte
+	Result     *Result
+	Steps      []response.Step // by scope, ordinal
+	Events     []response.Event
+	Decisions  []Decision
+	Usage      []Usage
+}
+
+// Cursor is how far a listener has read.
+type Cursor struct {
+	ID    queue.ID
+	After int64 // last sequence number seen, -1: none
+}
+
+// Tail is what a listener has not seen yet.
+type Tail struct {
+	State  queue.State
+	Events []response.Event
+}
+
+// Stats are counts for tests, doctor and metrics.
+type Stats struct {
+	States map[queue.State]int
+	Lanes  []LaneStat
+}
+
+// LaneStat is one lane with its counters.
+type LaneStat struct {
+	queue.Lane
+	Running int // the lane's counter; kept only where Cap is set
+	Owned   int // rows that occupy a slot: claimed, processing, or canceled and not let go of
+	Pending int
+	Ready   bool
+	VTime   float64
+}

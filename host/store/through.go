@@ -1,0 +1,110 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/casemate/casemate/host/queue"
+)
+
+// Claim moves up to c.N pending requests to Claimed and returns them; see
+// Driver.Claim.
+func (s *Store) Claim(ctx context.Context, c ClaimRequest) ([]queue.Claim, error) {
+	if c.N <= 0 || len(c.Models) == 0 {
+		return nil, nil
+	}
+	if err := names("claim", c.Models...); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return s.driver.Claim(ctx, c)
+}
+
+// Heartbeat extends a worker's lease, or starts a worker.
+func (s *Store) Heartbeat(ctx context.Context, b Beat) (Pulse, error) {
+	if err := names("heartbeat", b.Host, b.Version); err != nil {
+		return Pulse{}, fmt.Errorf("store: %w", err)
+	}
+	return s.driver.Heartbeat(ctx, b)
+}
+
+// Sweep moves on what time alone moves; see Driver.Sweep.
+func (s *Store) Sweep(ctx context.Context, r SweepRequest) (Swept, error) {
+	if r.Limit <= 0 {
+		r.Limit = 500
+	}
+	return s.driver.Sweep(ctx, r)
+}
+
+// Cancel moves a request to Canceled where the state table allows it; see
+// Driver.Cancel.
+func (s *Store) Cancel(ctx context.Context, tenant string, id queue.ID) (r Record, did bool, err error) {
+	if !nameable(tenant) {
+		return Record{}, false, fmt.Errorf("store: request %s: %w", id, queue.ErrNotFound)
+	}
+	return s.driver.Cancel(ctx, tenant, id)
+}
+
+// Get returns one request; see Driver.Get.
+func (s *Store) Get(ctx context.Context, tenant string, id queue.ID, parts Parts) (Record, error) {
+	if !nameable(tenant) {
+		return Record{}, fmt.Errorf("store: request %s: %w", id, queue.ErrNotFound)
+	}
+	return s.driver.Get(ctx, tenant, id, parts)
+}
+
+// Events returns what each cursor has not seen yet; see Driver.Events. Of two
+// cursors on one request the one that is further behind counts.
+func (s *Store) Events(ctx context.Context, cursors []Cursor, limit int) (map[queue.ID]Tail, error) {
+	if len(cursors) == 0 || limit <= 0 {
+		return map[queue.ID]Tail{}, nil
+	}
+	at := make(map[queue.ID]int, len(cursors))
+	once := make([]Cursor, 0, len(cursors))
+	for _, c := range cursors {
+		if i, ok := at[c.ID]; ok {
+			once[i].After = min(once[i].After, c.After)
+			continue
+		}
+		at[c.ID] = len(once)
+		once = append(once, c)
+	}
+	return s.driver.Events(ctx, once, limit)
+}
+
+// Delete removes a request in a final state; see Driver.Delete.
+func (s *Store) Delete(ctx context.Context, tenant string, id queue.ID) error {
+	if !nameable(tenant) {
+		return fmt.Errorf("store: request %s: %w", id, queue.ErrNotFound)
+	}
+	return s.driver.Delete(ctx, tenant, id)
+}
+
+// KVGet returns the committed value of a plugin's key.
+func (s *Store) KVGet(ctx context.Context, tenant, plugin, key string) (value []byte, ok bool, err error) {
+	if err := names("kv", tenant, plugin, key); err != nil {
+		return nil, false, fmt.Errorf("store: %w", err)
+	}
+	return s.driver.KVGet(ctx, tenant, plugin, key)
+}
+
+// SetLanes creates or changes lanes. A weight of 0 is 1.
+func (s *Store) SetLanes(ctx context.Context, lanes []queue.Lane) error {
+	set := make([]queue.Lane, len(lanes))
+	for i, l := range lanes {
+		if l.Weight == 0 {
+			l.Weight = 1
+		}
+		if l.Tenant == "" || l.Model == "" || l.Cap < 0 || l.Weight < 0 || math.IsNaN(l.Weight) || math.IsInf(l.Weight, 0) {
+			return fmt.Errorf("store: lane %q %q: weight %g, cap %d: %w", l.Tenant, l.Model, l.Weight, l.Cap, ErrInvalid)
+		}
+		if err := names("lane", l.Tenant, l.Model); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		set[i] = l
+	}
+	return s.driver.SetLanes(ctx, set)
+}
+
+// Stats counts requests by state and lanes' counters.
+func (s *Store) Stats(ctx context.Context) (Stats, error) { return s.driver.Stats(ctx) }
