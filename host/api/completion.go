@@ -1,0 +1,197 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/response"
+	"github.com/casemate/casemate/host/stream"
+)
+
+// completion serves POST /v1/chat/completions.
+func (a *API) completion(x *exchange) error { return a.forward(x, pathCompletions) }
+
+// embedding serves POST /v1/embeddings.
+func (a *API) embedding(x *exchange) error { return a.forward(x, pathEmbeddings) }
+
+// forward serves a path whose body goes to the upstream as it came.
+func (a *API) forward(x *exchange, path string) error {
+	if err := a.admit(); err != nil {
+		return err
+	}
+	body, err := x.body(a.MaxBodyBytes)
+	if err != nil {
+		return err
+	}
+	asked, err := parseForward(body)
+	if err != nil {
+		return err
+	}
+	if err := x.mayUse(asked.model); err != nil {
+		return err
+	}
+	n := queue.New{
+		ID: queue.NewID(), Tenant: x.tenant.Name, Model: asked.model, Path: path, Tier: "default",
+		Stream: asked.stream && path == pathCompletions, DeadlineIn: limited(a.Deadline), Body: body,
+	}
+	x.response = n.ID
+	if n.Stream {
+		return a.relay(x, n)
+	}
+	return a.createWait(x, n, nil, false)
+}
+
+// forwarded is what the host looks at in a body that it forwards.
+type forwarded struct {
+	model  string
+	stream bool
+}
+
+// parseForward reads a body that is one JSON value. What the upstream alone
+// understands is not looked at, but for characters that no id, name or
+// metadata may hold.
+func parseForward(body []byte) (forwarded, error) {
+	var f forwarded
+	var m map[string]json.RawMessage
+	if json.Unmarshal(body, &m) != nil || m == nil {
+		return f, &response.BadRequest{Code: "invalid_type", Message: "The body must be an object."}
+	}
+	switch err := json.Unmarshal(m["model"], &f.model); {
+	case isNull(m["model"]):
+		return f, &response.BadRequest{Param: "model", Code: "missing_required_parameter", Message: "model is required."}
+	case err != nil:
+		return f, &response.BadRequest{Param: "model", Code: "invalid_type", Message: "model must be a string."}
+	case f.model == "":
+		return f, &response.BadRequest{Param: "model", Code: "missing_required_parameter", Message: "model is required."}
+	}
+	if !isNull(m["stream"]) && json.Unmarshal(m["stream"], &f.stream) != nil {
+		return f, &response.BadRequest{Param: "stream", Code: "invalid_type", Message: "stream must be a boolean."}
+	}
+	if param := holdsNUL(f.model, m); param != "" {
+		return f, &response.BadRequest{Param: param, Code: "invalid_value", Message: param + " must not hold the character U+0000."}
+	}
+	return f, nil
+}
+
+func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
+
+// holdsNUL returns the parameter whose id, name or metadata holds U+0000. In
+// texts that character is legal.
+func holdsNUL(model string, m map[string]json.RawMessage) string {
+	bad := func(v any) bool {
+		s, ok := v.(string)
+		return ok && strings.ContainsRune(s, 0)
+	}
+	if bad(model) {
+		return "model"
+	}
+	var user any
+	if json.Unmarshal(m["user"], &user) == nil && bad(user) {
+		return "user"
+	}
+	var metadata map[string]any
+	if json.Unmarshal(m["metadata"], &metadata) == nil {
+		for k, v := range metadata {
+			if bad(k) || bad(v) {
+				return "metadata"
+			}
+		}
+	}
+	for _, list := range []string{"messages", "tools"} {
+		var entries []named
+		_ = json.Unmarshal(m[list], &entries) // another shape is the upstream's to judge
+		for i, e := range entries {
+			if e.holdsNUL(bad) {
+				return fmt.Sprintf("%s[%d]", list, i)
+			}
+		}
+	}
+	return ""
+}
+
+// named are the ids and names of a message or a tool.
+type named struct {
+	Name       any `json:"name"`
+	ToolCallID any `json:"tool_call_id"`
+	Function   struct {
+		Name any `json:"name"`
+	} `json:"function"`
+	ToolCalls []struct {
+		ID       any `json:"id"`
+		Function struct {
+			Name any `json:"name"`
+		} `json:"function"`
+	} `json:"tool_calls"`
+}
+
+func (n named) holdsNUL(bad func(any) bool) bool {
+	if bad(n.Name) || bad(n.ToolCallID) || bad(n.Function.Name) {
+		return true
+	}
+	for _, c := range n.ToolCalls {
+		if bad(c.ID) || bad(c.Function.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// relay submits a streaming chat completion and passes its chunks on.
+func (a *API) relay(x *exchange, n queue.New) error {
+	l := a.Hub.Listen(n.ID, -1)
+	defer l.Close()
+	run, err := a.Runner.Submit(x.r.Context(), n, nil)
+	if err != nil {
+		return err
+	}
+	x.attempt = 1
+	w := watch(x.r.Context(), run)
+	defer w.stop()
+	out := &sse{x: x}
+	err = pass(w.ctx, l, out)
+	switch {
+	case x.r.Context().Err() != nil, errors.Is(err, queue.ErrClientGone), errors.Is(err, stream.ErrOverrun):
+		return a.abandon(x, n)
+	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, errRunOver):
+		return err
+	}
+	o := w.outcome()
+	if x.status == 0 {
+		return x.outcome(o) // it failed before its first chunk, or the upstream does not stream
+	}
+	x.state = o.To.String()
+	if o.To == queue.Completed {
+		return out.done()
+	}
+	// No [DONE]: a client that overlooks the error must not take the answer for
+	// a whole one.
+	cause := failed(o)
+	data, err := json.Marshal(explain(cause))
+	if err != nil {
+		return fmt.Errorf("api: relay: %w", err)
+	}
+	if err := out.event("", data); err != nil {
+		return err
+	}
+	return cause
+}
+
+// pass writes chunks as they come and returns why there are no more.
+func pass(ctx context.Context, l *stream.Listener, out *sse) error {
+	for {
+		events, err := l.Next(ctx)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if err := out.event("", e.Data); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,169 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/tenant"
+)
+
+// exchange is one HTTP request and its answer.
+type exchange struct {
+	a      *API
+	r      *http.Request
+	w      http.ResponseWriter
+	rc     *http.ResponseController
+	id     string // x-request-id
+	pathID string // what stands for {id} in the path
+	tenant tenant.Tenant
+	route  string
+	began  time.Time
+
+	status int       // 0: nothing was written yet
+	first  time.Time // when the head of the answer was written
+	cause  error     // why it was not a success, for the log
+
+	// For the log.
+	model    string
+	response queue.ID
+	state    string
+	attempt  int
+}
+
+// statusClientGone is logged when the client left before its answer.
+const statusClientGone = 499
+
+// serve answers one request, logs one line, and survives a panic.
+func (a *API) serve(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{a: a, r: r, w: w, rc: http.NewResponseController(w), id: "req_" + queue.NewID().String(), began: time.Now()}
+	w.Header().Set("X-Request-Id", x.id)
+	defer x.end()
+	rt, h, id, err := a.find(r)
+	x.route, x.pathID = rt.path, id
+	if err == nil && !rt.public {
+		err = a.authenticate(x)
+	}
+	if err == nil {
+		err = h(x)
+	}
+	if err != nil {
+		x.fail(err)
+	}
+}
+
+// end recovers from a panic and logs the line of this exchange.
+func (x *exchange) end() {
+	p := recover()
+	if p != nil {
+		x.a.Logger.Error("handler panicked", "request_id", x.id, "route", x.route, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		if x.status == 0 {
+			x.fail(errors.New("api: handler panicked"))
+			p = nil
+		}
+	}
+	x.log()
+	if p != nil {
+		panic(http.ErrAbortHandler) // the answer is cut: the client must see that
+	}
+}
+
+// log writes the one line of this exchange. It holds no body, key or argument.
+func (x *exchange) log() {
+	status := x.status
+	if errors.Is(x.cause, queue.ErrClientGone) {
+		status = statusClientGone
+	}
+	args := []any{
+		"method", x.r.Method, "route", x.route, "status", status, "request_id", x.id,
+		"ms", time.Since(x.began).Milliseconds(),
+	}
+	if !x.first.IsZero() {
+		args = append(args, "first_ms", x.first.Sub(x.began).Milliseconds())
+	}
+	if x.tenant.Name != "" {
+		args = append(args, "tenant", x.tenant.Name)
+	}
+	if x.model != "" {
+		args = append(args, "model", x.model)
+	}
+	if x.response != (queue.ID{}) {
+		args = append(args, "response_id", x.response.String())
+	}
+	if x.state != "" {
+		args = append(args, "state", x.state)
+	}
+	if x.attempt > 0 {
+		args = append(args, "attempt", x.attempt)
+	}
+	if x.cause != nil && (status >= http.StatusInternalServerError || status == http.StatusOK) {
+		args = append(args, "error", x.cause.Error())
+	}
+	switch {
+	case status >= http.StatusInternalServerError:
+		x.a.Logger.Warn("request", args...)
+	case x.route == "/healthz" || x.route == "/readyz":
+		x.a.Logger.Debug("request", args...)
+	default:
+		x.a.Logger.Info("request", args...)
+	}
+}
+
+// begin writes the head of the answer.
+func (x *exchange) begin(status int, contentType string) {
+	if x.status != 0 {
+		return
+	}
+	x.status, x.first = status, time.Now()
+	x.w.Header().Set("Content-Type", contentType)
+	x.w.WriteHeader(status)
+}
+
+// write sends body as the whole answer.
+func (x *exchange) write(status int, contentType string, body []byte) error {
+	x.allowWrite()
+	defer x.restWrite()
+	x.w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+	x.begin(status, contentType)
+	if x.r.Method == http.MethodHead {
+		return nil
+	}
+	if _, err := x.w.Write(body); err != nil {
+		return fmt.Errorf("api: answer: %w: %w", queue.ErrClientGone, err)
+	}
+	return nil
+}
+
+// writeJSON sends v as the whole answer.
+func (x *exchange) writeJSON(status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("api: answer: %w", err)
+	}
+	return x.write(status, "application/json", body)
+}
+
+// allowWrite gives the client Options.WriteTimeout to take what is written
+// next; restWrite takes that limit back. A writer without deadlines has none.
+func (x *exchange) allowWrite() {
+	_ = x.rc.SetWriteDeadline(time.Now().Add(x.a.WriteTimeout))
+}
+
+func (x *exchange) restWrite() { _ = x.rc.SetWriteDeadline(time.Time{}) }
+
+// fail answers with err, if nothing was written yet.
+func (x *exchange) fail(err error) {
+	x.cause = err
+	e := explain(err)
+	if x.status != 0 || e == nil {
+		return
+	}
+	e.head(x.w.Header())
+	if werr := x.writeJSON(e.Status, e); werr != nil {
+		x.cause = werr
+	}
+}
