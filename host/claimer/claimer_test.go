@@ -1,0 +1,338 @@
+package claimer_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/casemate/casemate/host/claimer"
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/store"
+)
+
+func TestStartIsWrittenBeforeProcessing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeStore{pending: []queue.Claim{claim()}}
+		_, stop := start(t, f, func(context.Context, queue.Claim) (store.Ending, error) {
+			if moves, _ := f.written(); !slices.Equal(moves, []queue.State{queue.Processing}) {
+				t.Errorf("processing began after the writes %v; want processing alone", moves)
+			}
+			return completed(), nil
+		})
+		synctest.Wait()
+		stop()
+		if moves, _ := f.written(); !slices.Equal(moves, []queue.State{queue.Processing, queue.Completed}) {
+			t.Errorf("moves %v; want processing, completed", moves)
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, w := range f.writes {
+			if w.Fence.Attempt != 3 {
+				t.Errorf("a write with fence %+v; want attempt 3", w.Fence)
+			}
+		}
+		if last := f.beats[len(f.beats)-1]; !last.Leave {
+			t.Errorf("last heartbeat %+v; want one that leaves", last)
+		}
+	})
+}
+
+func TestRefusedStartIsNotProcessed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &refuseStart{fakeStore{pending: []queue.Claim{claim()}}}
+		c := claimer.New(f, processor(func(context.Context, queue.Claim) (store.Ending, error) {
+			t.Error("a claim was processed although its start was refused")
+			return completed(), nil
+		}), claimer.Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- c.Run(ctx, ctx) }()
+		synctest.Wait()
+		if c.Late() != 1 {
+			t.Errorf("Late() = %d; want 1", c.Late())
+		}
+		cancel()
+		<-done
+	})
+}
+
+type refuseStart struct{ fakeStore }
+
+func (f *refuseStart) Write(ctx context.Context, w store.Write) error {
+	if w.Move != nil && w.Move.By == queue.ByStart {
+		return &store.LeaseLost{ID: w.Fence.ID, State: queue.Pending, Attempt: 4}
+	}
+	return f.fakeStore.Write(ctx, w)
+}
+
+func TestCancelByHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stopped causes
+		cl := claim()
+		f := &fakeStore{pending: []queue.Claim{cl}}
+		c, stop := start(t, f, untilStopped(&stopped))
+		synctest.Wait()
+		f.set(func() { f.canceled = []queue.ID{cl.ID} })
+		time.Sleep(lease / 4)
+		synctest.Wait()
+		stopped.only(t, queue.ErrCanceled)
+		if _, letGo := f.written(); letGo != 1 {
+			t.Errorf("let go %d times; want 1", letGo)
+		}
+		if c.Running() != 0 {
+			t.Errorf("%d run; want none", c.Running())
+		}
+		f.set(func() { f.canceled = nil })
+		stop()
+	})
+}
+
+func TestCanceledAndGoneIsLetGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		id := queue.NewID()
+		f := &fakeStore{
+			canceled: []queue.ID{id},
+			records:  map[queue.ID]store.Record{id: {ID: id, State: queue.Canceled, Worker: 1, Attempt: 7}},
+		}
+		_, stop := start(t, f, nil)
+		time.Sleep(lease / 4)
+		synctest.Wait()
+		if _, letGo := f.written(); letGo == 0 {
+			t.Error("a canceled request that runs nowhere kept its slot")
+		}
+		stop()
+	})
+}
+
+func TestLateResultOfCanceledIsLetGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := claim()
+		f := &fakeStore{pending: []queue.Claim{cl}}
+		f.refuse = &store.LeaseLost{ID: cl.ID, State: queue.Canceled, Attempt: cl.Attempt}
+		_, stop := start(t, f, func(context.Context, queue.Claim) (store.Ending, error) { return completed(), nil })
+		synctest.Wait()
+		if _, letGo := f.written(); letGo != 1 {
+			t.Errorf("let go %d times; want 1", letGo)
+		}
+		stop()
+	})
+}
+
+func TestFenceBeforeOthersMayReap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stopped causes
+		f := &fakeStore{pending: []queue.Claim{claim()}}
+		c, stop := start(t, f, untilStopped(&stopped))
+		synctest.Wait()
+		began := time.Now()
+		f.set(func() { f.down = true })
+		for stopped.count() == 0 && time.Since(began) < 2*lease {
+			time.Sleep(lease / 100)
+			synctest.Wait()
+		}
+		stopped.only(t, queue.ErrFenced)
+		if d := time.Since(began); d >= lease {
+			t.Errorf("work stopped %s after the last heartbeat; want less than the lease, %s", d, lease)
+		}
+		if c.Live() {
+			t.Error("a host without a lease is live")
+		}
+		if _, err := c.Submit(t.Context(), queue.New{ID: queue.NewID()}, nil); !unavailable(err) {
+			t.Errorf("Submit: %v; want an *Unavailable", err)
+		}
+		f.set(func() { f.down = false })
+		time.Sleep(lease / 4)
+		synctest.Wait()
+		if !c.Live() {
+			t.Error("the lease was not taken up again")
+		}
+		stop()
+	})
+}
+
+func unavailable(err error) bool {
+	var u *claimer.Unavailable
+	return errors.As(err, &u) && u.RetryAfter() > 0
+}
+
+func TestReapOnlyAfterOwnHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeStore{}
+		_, stop := start(t, f, nil)
+		mayReap := func() bool {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return f.sweeps[len(f.sweeps)-1].Reap
+		}
+		time.Sleep(lease)
+		if mayReap() {
+			t.Error("a host reaped within a lease of its start")
+		}
+		time.Sleep(lease / 2)
+		if !mayReap() {
+			t.Error("a healthy host does not reap")
+		}
+		f.set(func() { f.down = true })
+		time.Sleep(lease / 3)
+		f.set(func() { f.down = false })
+		time.Sleep(lease / 2)
+		if mayReap() {
+			t.Error("a host reaped within a lease of its own outage")
+		}
+		time.Sleep(lease)
+		if !mayReap() {
+			t.Error("a host that is healthy again does not reap")
+		}
+		stop()
+	})
+}
+
+func TestReapedWorkerStopsAndJoinsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stopped causes
+		f := &fakeStore{pending: []queue.Claim{claim()}}
+		c, stop := start(t, f, untilStopped(&stopped))
+		synctest.Wait()
+		f.set(func() { f.lost = true })
+		time.Sleep(lease / 4)
+		synctest.Wait()
+		stopped.only(t, queue.ErrLeaseLost)
+		if c.Worker() != 2 || !c.Live() {
+			t.Errorf("worker %d, live %v; want a fresh worker", c.Worker(), c.Live())
+		}
+		stop()
+	})
+}
+
+func TestShutdownDrainsThenHandsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stopped causes
+		f := &fakeStore{pending: []queue.Claim{claim()}}
+		c, stop := start(t, f, untilStopped(&stopped))
+		synctest.Wait()
+		began := time.Now()
+		stop()
+		if d := time.Since(began); d != 5*time.Second {
+			t.Errorf("the drain lasted %s; want 5 s", d)
+		}
+		stopped.only(t, queue.ErrShutdown)
+		if moves, _ := f.written(); !slices.Equal(moves, []queue.State{queue.Processing, queue.Pending}) {
+			t.Errorf("moves %v; want processing, pending", moves)
+		}
+		if _, err := c.Submit(context.Background(), queue.New{ID: queue.NewID()}, nil); !unavailable(err) {
+			t.Errorf("Submit after the end: %v; want an *Unavailable", err)
+		}
+	})
+}
+
+func TestDeadlineEndsARun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stopped causes
+		cl := claim()
+		cl.Remaining = 3 * time.Second
+		f := &fakeStore{pending: []queue.Claim{cl}}
+		_, stop := start(t, f, untilStopped(&stopped))
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		stopped.only(t, queue.ErrDeadline)
+		stop()
+	})
+}
+
+func TestBrokenProcessor(t *testing.T) {
+	tests := []struct {
+		name     string
+		failures int
+		realtime bool
+		want     queue.State
+	}{
+		{"first time", 0, false, queue.Waiting},
+		{"failures spent", 4, false, queue.Failed},
+		{"somebody waits", 0, true, queue.Failed},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cl := claim()
+				cl.Failures, cl.Realtime = tt.failures, tt.realtime
+				f := &fakeStore{pending: []queue.Claim{cl}}
+				_, stop := start(t, f, func(context.Context, queue.Claim) (store.Ending, error) { panic("bug") })
+				synctest.Wait()
+				stop()
+				if moves, _ := f.written(); !slices.Equal(moves, []queue.State{queue.Processing, tt.want}) {
+					t.Errorf("moves %v; want processing, %s", moves, tt.want)
+				}
+			})
+		})
+	}
+}
+
+func TestSubmit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeStore{}
+		var mu sync.Mutex
+		called := 0
+		c, stop := start(t, f, func(_ context.Context, cl queue.Claim) (store.Ending, error) {
+			if !cl.Realtime || cl.State != queue.Processing || cl.Attempt != 1 {
+				t.Errorf("claim %+v; want a realtime one, processing, attempt 1", cl)
+			}
+			e := completed()
+			e.Done = func(committed bool) {
+				mu.Lock()
+				defer mu.Unlock()
+				if committed {
+					called++
+				}
+			}
+			return e, nil
+		})
+		run, err := c.Submit(t.Context(), queue.New{ID: queue.NewID(), Tenant: "t", Model: "m"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := run.Wait(t.Context())
+		if err != nil || o.To != queue.Completed {
+			t.Errorf("Wait: %v, %v; want completed", o.To, err)
+		}
+		stop()
+		if called != 1 {
+			t.Errorf("Done was called %d times; want once", called)
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if w := f.writes[0]; w.Insert == nil || w.Insert.Worker != 1 {
+			t.Errorf("first write %+v; want an insert for worker 1", w)
+		}
+	})
+}
+
+func TestSlotsBoundClaims(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stopped causes
+		f := &fakeStore{}
+		for range 10 {
+			f.pending = append(f.pending, claim())
+		}
+		c := claimer.New(f, untilStopped(&stopped), claimer.Options{Slots: 4, Lease: lease})
+		ctx, cancel := context.WithCancel(t.Context())
+		hard, stopNow := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- c.Run(ctx, hard) }()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if c.Running() != 4 {
+			t.Errorf("%d run; want 4", c.Running())
+		}
+		cancel()
+		began := time.Now()
+		stopNow() // the second signal
+		<-done
+		if d := time.Since(began); d > time.Second {
+			t.Errorf("a hard stop took %s", d)
+		}
+	})
+}

@@ -1,0 +1,181 @@
+package claimer_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/casemate/casemate/host/claimer"
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/store"
+)
+
+const lease = 20 * time.Second
+
+// fakeStore is a store of one worker: what a claimer asked of it, and answers.
+type fakeStore struct {
+	mu       sync.Mutex
+	pending  []queue.Claim
+	writes   []store.Write
+	refuse   error // of writes that end a claim
+	down     bool  // heartbeats fail
+	lost     bool  // the next heartbeat finds the worker reaped
+	canceled []queue.ID
+	records  map[queue.ID]store.Record
+	workers  int64
+	beats    []store.Beat
+	sweeps   []store.SweepRequest
+}
+
+func (f *fakeStore) Write(_ context.Context, w store.Write) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.writes = append(f.writes, w)
+	if w.Move != nil && w.Move.By != queue.ByStart && f.refuse != nil {
+		return f.refuse
+	}
+	return nil
+}
+
+func (f *fakeStore) Claim(_ context.Context, c store.ClaimRequest) ([]queue.Claim, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := min(c.N, len(f.pending))
+	claims := f.pending[:n]
+	f.pending = f.pending[n:]
+	return claims, nil
+}
+
+func (f *fakeStore) Heartbeat(_ context.Context, b store.Beat) (store.Pulse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.beats = append(f.beats, b)
+	if f.down {
+		return store.Pulse{}, errors.New("database is away")
+	}
+	if b.Worker == 0 {
+		f.workers++
+		return store.Pulse{Worker: f.workers}, nil
+	}
+	if f.lost {
+		f.lost = false
+		return store.Pulse{Worker: b.Worker, Lost: true}, nil
+	}
+	return store.Pulse{Worker: b.Worker, Canceled: f.canceled}, nil
+}
+
+func (f *fakeStore) Sweep(_ context.Context, s store.SweepRequest) (store.Swept, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sweeps = append(f.sweeps, s)
+	return store.Swept{}, nil
+}
+
+func (f *fakeStore) Get(_ context.Context, _ string, id queue.ID, _ store.Parts) (store.Record, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r, ok := f.records[id]
+	if !ok {
+		return store.Record{}, queue.ErrNotFound
+	}
+	return r, nil
+}
+
+func (f *fakeStore) Backlog() int  { return 0 }
+func (f *fakeStore) Healthy() bool { return true }
+
+func (f *fakeStore) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+// written returns the moves written so far and how often a claim was let go.
+func (f *fakeStore) written() (moves []queue.State, letGo int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, w := range f.writes {
+		if w.Move != nil {
+			moves = append(moves, w.Move.To)
+		}
+		if w.LetGo {
+			letGo++
+		}
+	}
+	return moves, letGo
+}
+
+type processor func(ctx context.Context, c queue.Claim) (store.Ending, error)
+
+func (p processor) Process(ctx context.Context, c queue.Claim) (store.Ending, error) {
+	return p(ctx, c)
+}
+
+func completed() store.Ending {
+	return store.Ending{Outcome: queue.Outcome{To: queue.Completed, By: queue.ByOutcome, Class: queue.OK, Status: 200}}
+}
+
+// causes are why runs were stopped, in order.
+type causes struct {
+	mu  sync.Mutex
+	all []error
+}
+
+func (c *causes) add(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, err)
+}
+
+func (c *causes) only(t *testing.T, want error) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.all) != 1 || !errors.Is(c.all[0], want) {
+		t.Errorf("causes %v; want %v alone", c.all, want)
+	}
+}
+
+func (c *causes) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.all)
+}
+
+// untilStopped runs until its context ends and ends as the cause asks.
+func untilStopped(log *causes) processor {
+	return func(ctx context.Context, _ queue.Claim) (store.Ending, error) {
+		<-ctx.Done()
+		cause := context.Cause(ctx)
+		log.add(cause)
+		switch {
+		case errors.Is(cause, queue.ErrCanceled):
+			return store.Ending{Outcome: queue.Outcome{To: queue.Canceled, By: queue.ByCancel}}, nil
+		case errors.Is(cause, queue.ErrDeadline):
+			return store.Ending{Outcome: queue.Outcome{To: queue.Failed, By: queue.ByOutcome, Class: queue.ClassDeadline}}, nil
+		}
+		return store.Ending{Outcome: queue.Outcome{To: queue.Pending, By: queue.ByHandBack}}, nil
+	}
+}
+
+func claim() queue.Claim {
+	return queue.Claim{ID: queue.NewID(), Tenant: "t", Model: "m", Path: "/v1/responses", Attempt: 3, State: queue.Claimed}
+}
+
+// start runs a claimer in the test's bubble; stop ends it and waits.
+func start(t *testing.T, f *fakeStore, p processor) (c *claimer.Claimer, stop func()) {
+	t.Helper()
+	c = claimer.New(f, p, claimer.Options{Lease: lease, Drain: 5 * time.Second, Models: []string{"m"}})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx, t.Context()) }()
+	<-c.Ready()
+	return c, func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package claimer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/store"
+)
+
+// Run is one request that runs on this host.
+type Run struct {
+	claim   queue.Claim
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	queued  bool
+	done    chan struct{}
+	outcome queue.Outcome // once done is closed
+	err     error
+}
+
+// Wait returns the outcome once it is committed. The error wraps
+// queue.ErrLeaseLost when this host ended its run and the request did not end
+// with it, or ctx's error.
+func (r *Run) Wait(ctx context.Context) (queue.Outcome, error) {
+	select {
+	case <-r.done:
+		return r.outcome, r.err
+	case <-ctx.Done():
+		return queue.Outcome{}, ctx.Err()
+	}
+}
+
+// start runs a claim, whose place is taken, on a goroutine of its own.
+func (c *Claimer) start(claim queue.Claim, queued bool) *Run {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	run := &Run{claim: claim, ctx: ctx, cancel: cancel, queued: queued, done: make(chan struct{})}
+	c.mu.Lock()
+	c.runs[claim.ID] = run
+	c.mu.Unlock()
+	if c.lease.fenced() {
+		cancel(queue.ErrFenced)
+	}
+	go c.run(run)
+	return run
+}
+
+func (c *Claimer) run(r *Run) {
+	defer c.Wake() // its place is free for another claim
+	defer c.dismiss(r.queued)
+	began := time.Now()
+	r.outcome, r.err = c.execute(r)
+	r.cancel(nil)
+	c.mu.Lock()
+	delete(c.runs, r.claim.ID)
+	c.mu.Unlock()
+	close(r.done)
+	level := hclog.Info
+	if !r.queued {
+		level = hclog.Debug // the front that waits for it logs it
+	}
+	c.opt.Logger.Log(level, "request ended", "request", r.claim.ID, "tenant", r.claim.Tenant, "model", r.claim.Model,
+		"path", r.claim.Path, "attempt", r.claim.Attempt, "state", r.outcome.To, "class", r.outcome.Class,
+		"failures", r.claim.Failures+r.outcome.Failures, "reaps", r.claim.Reaps,
+		"ms", time.Since(began).Milliseconds(), "error", r.err)
+}
+
+// execute takes one claim from its start to a committed outcome. The moves to
+// Processing of one claim cycle are queued together and commit together.
+func (c *Claimer) execute(r *Run) (queue.Outcome, error) {
+	ctx := r.ctx
+	if r.claim.State == queue.Claimed {
+		w := store.Write{Fence: r.claim.Fence(), Move: &store.Move{To: queue.Processing, By: queue.ByStart}}
+		if err := c.write(r, w); err != nil {
+			return queue.Outcome{}, c.lost(r, err)
+		}
+		r.claim.State = queue.Processing
+	}
+	if r.claim.Remaining > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, r.claim.Remaining, queue.ErrDeadline)
+		defer cancel()
+	}
+	ending, err := c.process(ctx, r.claim)
+	if err != nil {
+		ending = c.broken(r.claim, err)
+	}
+	return c.finish(r, ending)
+}
+
+// process calls the processor; a panic is an error of this host.
+func (c *Claimer) process(ctx context.Context, claim queue.Claim) (e store.Ending, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.opt.Logger.Error("processor panicked", "request", claim.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("claimer: processor panicked")
+		}
+	}()
+	return c.proc.Process(ctx, claim)
+}
+
+// broken is the ending of a claim that this host could not process: another
+// try, on any host, until the request's failures are spent.
+func (c *Claimer) broken(claim queue.Claim, err error) store.Ending {
+	c.opt.Logger.Error("process", "request", claim.ID, "error", err)
+	o := queue.Outcome{
+		To: queue.Waiting, By: queue.ByRetry, Class: queue.HostError,
+		Delay: time.Second << min(claim.Failures, 5), Failures: 1,
+	}
+	if claim.Failures+1 >= c.opt.MaxFailures || claim.Realtime {
+		o = queue.Outcome{
+			To: queue.Failed, By: queue.ByOutcome, Class: queue.HostError, Status: 500,
+			Code: "server_error", Message: "The host could not process the request.",
+		}
+	}
+	return store.Ending{Outcome: o}
+}
+
+// finish is the one place that ends a claim.
+func (c *Claimer) finish(r *Run, e store.Ending) (queue.Outcome, error) {
+	w := e.Rest
+	w.Fence = r.claim.Fence()
+	if e.Outcome.To == queue.Canceled {
+		w = store.Write{Fence: queue.Fence{ID: r.claim.ID, Attempt: r.claim.Attempt, State: queue.Canceled}, LetGo: true, Usage: w.Usage}
+	} else {
+		w.Move = e.Move()
+		w.Failures += e.Outcome.Failures
+	}
+	err := c.write(r, w)
+	if e.Done != nil {
+		e.Done(err == nil)
+	}
+	if err != nil {
+		return e.Outcome, c.lost(r, err)
+	}
+	if !e.Outcome.To.Final() {
+		return e.Outcome, fmt.Errorf("claimer: request %s goes on elsewhere (%s): %w", r.claim.ID, e.Outcome.To, queue.ErrLeaseLost)
+	}
+	return e.Outcome, nil
+}
+
+// write commits w even when the run was told to stop: how it stopped must be
+// known. The store keeps it while the database is away.
+func (c *Claimer) write(r *Run, w store.Write) error {
+	return c.store.Write(context.WithoutCancel(r.ctx), w)
+}
+
+// lost handles a write that was refused. A canceled request is let go of, so
+// that its slot is free.
+func (c *Claimer) lost(r *Run, err error) error {
+	var lost *store.LeaseLost
+	if !errors.As(err, &lost) {
+		c.opt.Logger.Error("write outcome", "request", r.claim.ID, "error", err)
+		return err
+	}
+	c.late.Add(1)
+	if lost.State == queue.Canceled && lost.Attempt == r.claim.Attempt {
+		c.letGo(r.claim.ID, r.claim.Attempt)
+	}
+	return err
+}
+
+// letGo frees the slot of a canceled request that nothing runs any more.
+func (c *Claimer) letGo(id queue.ID, attempt int) {
+	ctx, cancel := context.WithTimeout(context.Background(), c.opt.Lease)
+	defer cancel()
+	err := c.store.Write(ctx, store.Write{Fence: queue.Fence{ID: id, Attempt: attempt, State: queue.Canceled}, LetGo: true})
+	if err != nil && !errors.Is(err, queue.ErrLeaseLost) {
+		c.opt.Logger.Warn("let go of a canceled request", "request", id, "error", err)
+	}
+}

@@ -1,0 +1,102 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/response"
+	"github.com/casemate/casemate/host/store"
+)
+
+// end is the ending that a plan asks for.
+func (r *run) end(p response.Plan) store.Ending {
+	final := response.End{Usage: response.TotalUsage(r.steps), Completed: time.Now()}
+	o := queue.Outcome{To: queue.Completed, By: queue.ByOutcome, Class: queue.OK, Status: 200}
+	switch p.Action {
+	case response.Complete:
+		final.Status = "completed"
+	case response.Incomplete:
+		final.Status, final.Reason = "incomplete", p.Reason
+	default:
+		return r.failed(p.Failure)
+	}
+	return r.ending(o, final)
+}
+
+// failed ends the response with a failure that the client is told.
+func (r *run) failed(f *response.Failure) store.Ending {
+	if f == nil {
+		f = &response.Failure{Code: "server_error", Message: "The response could not be produced.", Status: 500, Class: queue.HostError}
+	}
+	o := queue.Outcome{
+		To: queue.Failed, By: queue.ByOutcome, Class: f.Class, Status: f.Status, Code: f.Code, Message: f.Message,
+	}
+	for _, s := range r.steps {
+		if s.State == response.Failed && s.Kind == response.ModelCall && s.RetryAfter > 0 {
+			o.RetryAfter = time.Duration(s.RetryAfter) * time.Millisecond
+		}
+	}
+	return r.ending(o, response.End{Status: "failed", Failure: f, Usage: response.TotalUsage(r.steps), Completed: time.Now()})
+}
+
+// ending closes the stream and binds what is pending to the outcome.
+func (r *run) ending(o queue.Outcome, f response.End) store.Ending {
+	r.out.hold()
+	r.emit(r.stream.Finish(f))
+	o.ContentType, o.Body = "application/json", r.stream.Response()
+	return r.leave(o, true)
+}
+
+// putOff gives the slot back until the next try is due.
+func (r *run) putOff(wait time.Duration) store.Ending {
+	return r.leave(queue.Outcome{To: queue.Waiting, By: queue.ByRetry, Class: queue.UpstreamStatus, Delay: wait}, false)
+}
+
+// leave makes the ending of what is pending. The rest of the events commit
+// with it and are shown after it.
+func (r *run) leave(o queue.Outcome, final bool) store.Ending {
+	w := r.pending
+	r.pending = store.Write{}
+	events := r.out.rest()
+	if r.claim.Store {
+		w.Events = events
+	}
+	producer := r.out.producer
+	unlock := r.unlocks
+	r.unlocks = nil
+	return store.Ending{Outcome: o, Rest: w, Done: func(committed bool) {
+		if committed {
+			producer.Publish(events)
+		}
+		producer.Close(final && committed)
+		for _, f := range unlock {
+			f()
+		}
+	}}
+}
+
+// interrupted waits for the steps to stop and ends the run as the cause of its
+// context asks.
+func (r *run) interrupted() store.Ending {
+	r.cancel(context.Cause(r.ctx))
+	r.drain()
+	cause := context.Cause(r.ctx)
+	switch {
+	case errors.Is(cause, queue.ErrCanceled), errors.Is(cause, queue.ErrClientGone):
+		e := r.leave(queue.Outcome{To: queue.Canceled, By: queue.ByCancel, Class: queue.ClassCanceled}, true)
+		e.Rest = store.Write{Usage: e.Rest.Usage}
+		return e
+	case errors.Is(cause, queue.ErrDeadline):
+		return r.failed(&response.Failure{
+			Code: "server_error", Message: "The deadline of the request passed.", Status: 504, Class: queue.ClassDeadline,
+		})
+	case queue.HandBack(cause) && r.claim.Realtime && !r.claim.Store:
+		return r.failed(&response.Failure{
+			Code: "server_error", Message: "The host that ran the request shut down.", Status: 503, Class: queue.WorkerLost,
+		})
+	}
+	// Handed back, or the lease is lost and the write will say so.
+	return r.leave(queue.Outcome{To: queue.Pending, By: queue.ByHandBack}, false)
+}

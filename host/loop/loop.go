@@ -1,0 +1,207 @@
+// Package loop drives one response: it asks response.Next what to do, runs the
+// steps, stores their results and emits their events. It plans nothing itself
+// and knows neither HTTP nor Wasm nor a database.
+package loop
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/casemate/casemate/host/policy"
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/response"
+	"github.com/casemate/casemate/host/store"
+	"github.com/casemate/casemate/host/stream"
+	"github.com/casemate/casemate/host/upstream"
+	"github.com/casemate/casemate/sdk/abi"
+)
+
+// Store is what the loop needs of the store.
+type Store interface {
+	WriteAsync(w store.Write, done func(error))
+	Get(ctx context.Context, tenant string, id queue.ID, parts store.Parts) (store.Record, error)
+}
+
+// Upstream makes model calls.
+type Upstream interface {
+	Candidates(model string) []abi.Candidate
+	Do(ctx context.Context, c upstream.Call) (upstream.Reply, error)
+}
+
+// Policy decides routes and retries; its answers are within the host's bounds.
+type Policy interface {
+	Route(ctx context.Context, q abi.RouteQuestion) (abi.RouteAnswer, policy.Decision)
+	Retry(ctx context.Context, q abi.RetryQuestion, b policy.Bounds) (policy.Verdict, policy.Decision)
+}
+
+// Tools finds the tools that a response was offered when it was created.
+type Tools interface {
+	// Resolve pins the tools for one attempt: until Release, calls go to the
+	// modules that were loaded now, whatever is swapped in meanwhile.
+	Resolve(tenant string, offers []response.Offer) Toolset
+}
+
+// Toolset is the tools of one attempt.
+type Toolset interface {
+	Tools() []response.ServerTool
+	// Check reports what is wrong with a call's arguments; the text is for the model.
+	Check(t response.ServerTool, arguments []byte) error
+	// Stateful reports whether a call of t may write to its plugin's state.
+	Stateful(t response.ServerTool) bool
+	Call(ctx context.Context, c ToolCall) ToolResult
+	Release()
+}
+
+// ToolCall is one try of a tool call.
+type ToolCall struct {
+	Tool      response.ServerTool
+	Arguments []byte // JSON object
+	Info      abi.CallInfo
+}
+
+// ToolResult is how a try ended.
+type ToolResult struct {
+	Class      queue.Class
+	Code       string        // of a failure that the guest reported: "invalid_args", …
+	RetryAfter time.Duration // negative: not said
+	Output     string        // what the model is told, errors included
+	KV         []store.KVPut // nil unless Class is OK
+	Generation string
+	Fuel       uint64
+}
+
+// Options of a Loop. Zero fields take defaults.
+type Options struct {
+	Caps        response.Caps
+	MaxFailures int           // retries a request may spend, 5
+	InPlace     time.Duration // a retry of queued work within this waits here, 2 s; a longer one gives the slot back
+	Logger      hclog.Logger
+}
+
+// Loop drives responses. It is safe for concurrent use.
+type Loop struct {
+	store  Store
+	caller *Caller
+	policy Policy
+	tools  Tools
+	hub    *stream.Hub
+	locks  *locks
+	opt    Options
+}
+
+// New returns a Loop.
+func New(s Store, c *Caller, t Tools, hub *stream.Hub, o Options) *Loop {
+	if o.MaxFailures <= 0 {
+		o.MaxFailures = 5
+	}
+	if o.InPlace <= 0 {
+		o.InPlace = 2 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	return &Loop{store: s, caller: c, policy: c.Policy, tools: t, hub: hub, locks: newLocks(), opt: o}
+}
+
+// Process drives the response of claim c to an ending. When ctx ends it waits
+// for its steps to stop and returns the ending that fits ctx's cause.
+func (l *Loop) Process(ctx context.Context, c queue.Claim) (store.Ending, error) {
+	r, err := l.open(ctx, c)
+	if err != nil {
+		return store.Ending{}, err
+	}
+	defer r.close()
+	return r.drive()
+}
+
+// open rebuilds the state of a response from its claim: from nothing on the
+// first attempt, from the stored chain and event log on a later one.
+func (l *Loop) open(ctx context.Context, c queue.Claim) (*run, error) {
+	job, err := response.DecodeJob(c.Body)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{
+		loop: l, claim: c, job: job, began: time.Now(),
+		results: make(chan result), tools: map[string]response.ServerTool{},
+		tries: map[int]*tries{},
+	}
+	var rec store.Record
+	if c.Attempt > 1 {
+		rec, err = l.store.Get(ctx, c.Tenant, c.ID, store.Parts{Steps: true, Events: true})
+		if err != nil {
+			return nil, err
+		}
+	}
+	r.set = l.tools.Resolve(c.Tenant, job.Offers)
+	for _, t := range r.set.Tools() {
+		r.tools[t.Name] = t
+	}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	r.out = newEmitter(l.store, l.hub.Open(c.ID, c.Store), c, r.cancel)
+	if err := r.restore(rec); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// restore brings the steps and the stream to where the last attempt left them.
+func (r *run) restore(rec store.Record) error {
+	r.steps = rec.Steps
+	if len(rec.Events) == 0 {
+		r.stream = response.NewStream(r.claim.ID, r.claim.ID.Time(), r.job.Request, r.set.Tools())
+		created := r.stream.Created(!r.claim.Realtime)
+		if r.claim.Store { // they were written with the row
+			r.out.publish(created)
+		} else {
+			r.out.emit(created)
+		}
+	} else {
+		s, err := response.Restore(rec.Events)
+		if err != nil {
+			return err
+		}
+		s.Resume(r.job.Request, r.set.Tools())
+		s.Rebuild(r.steps)
+		r.stream = s
+	}
+	r.emit(r.stream.Started())
+	if r.modelInFlight() {
+		r.emit(r.stream.Interrupted())
+	}
+	return nil
+}
+
+// modelInFlight reports whether the last owner left a model call unsettled.
+func (r *run) modelInFlight() bool {
+	for _, s := range r.steps {
+		if s.Kind == response.ModelCall && !s.Settled() {
+			return true
+		}
+	}
+	return false
+}
+
+// info is what policies learn of the request.
+func (r *run) info() abi.RequestInfo {
+	q := r.job.Request
+	i := abi.RequestInfo{
+		ID: r.claim.ID.String(), Tenant: r.claim.Tenant, Path: r.claim.Path, Model: r.claim.Model,
+		Tier: r.claim.Tier, Stream: q.Stream, Failures: r.claim.Failures + r.failures,
+		AgeMS: r.age().Milliseconds(), InputBytes: int64(len(r.claim.Body)), Modalities: []string{"text"},
+		ToolCount: len(q.Functions) + len(r.tools), Metadata: q.Metadata,
+	}
+	if q.MaxOutputTokens != nil {
+		i.MaxOutputTokens = *q.MaxOutputTokens
+	}
+	if end, ok := r.ctx.Deadline(); ok {
+		i.DeadlineInMS = max(1, time.Until(end).Milliseconds())
+	}
+	return i
+}
+
+// age is how long ago the request was created.
+func (r *run) age() time.Duration { return r.claim.Age + time.Since(r.began) }

@@ -1,0 +1,286 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/response"
+	"github.com/casemate/casemate/host/store"
+	"github.com/casemate/casemate/sdk/abi"
+)
+
+// run is one attempt at one response. Its fields belong to the goroutine that
+// drives it; steps run on goroutines of their own and answer on results. The
+// stream is lent to the one model call that runs, if any.
+type run struct {
+	loop   *Loop
+	claim  queue.Claim
+	job    response.Job
+	set    Toolset
+	tools  map[string]response.ServerTool // by the name that the model sees
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	began  time.Time
+
+	stream  *response.Stream
+	out     *emitter
+	steps   []response.Step // the chain, by ordinal
+	pending store.Write     // settled since the last commit
+	results chan result
+	live    int // steps that run
+	unlocks []func()
+	tries   map[int]*tries // by ordinal, of this attempt
+
+	failures int // spent by this attempt
+}
+
+// tries is what this attempt knows of one step's tries.
+type tries struct {
+	due     time.Time // a put-off retry runs at this time
+	history []abi.HistoryTry
+	tried   []abi.Tried
+}
+
+// result is how one try of a step ended.
+type result struct {
+	step      response.Step
+	output    response.ModelOutput // of a completed model call
+	receipt   response.ToolReceipt // of a tool call
+	kv        []store.KVPut
+	usage     []store.Usage
+	decisions []store.Decision
+	tried     []abi.Tried
+	stopped   bool   // ctx ended before the try did: it says nothing about the step
+	unlock    func() // of a stateful plugin, once the result is committed
+}
+
+// drive asks for plans and follows them until one ends the response.
+func (r *run) drive() (store.Ending, error) {
+	for {
+		if r.ctx.Err() != nil {
+			return r.interrupted(), nil
+		}
+		plan := response.Next(r.view())
+		switch {
+		case len(plan.Settle) > 0:
+			r.settle(plan.Settle)
+			continue
+		case len(plan.Ask) > 0:
+			r.ask(plan.Ask)
+			continue
+		case plan.Action != response.Do:
+			return r.end(plan), nil
+		}
+		for _, s := range plan.Record { // beyond the fan-out: recorded before any sibling runs
+			r.put(s)
+		}
+		ready, wait := r.due(plan.Run)
+		if len(ready) == 0 && r.live == 0 && !r.claim.Realtime && wait > r.loop.opt.InPlace {
+			return r.putOff(wait), nil
+		}
+		r.begin(ready)
+		if err := r.commit(); err != nil {
+			if errors.Is(err, queue.ErrLeaseLost) || r.ctx.Err() != nil {
+				r.cancel(err)
+				return r.interrupted(), nil
+			}
+			r.cancel(err)
+			r.drain()
+			return store.Ending{}, err
+		}
+		for _, s := range ready {
+			r.run(s)
+		}
+		r.await(wait)
+	}
+}
+
+func (r *run) view() response.View {
+	return response.View{
+		Request: r.job.Request, Steps: r.steps, Attempt: r.claim.Attempt, Tools: r.tools,
+		Check: r.set.Check, Caps: r.loop.opt.Caps, Age: r.age(),
+	}
+}
+
+// due parts steps that run now from those put off, and returns the least wait
+// for the latter (0: none is put off).
+func (r *run) due(steps []response.Step) (ready []response.Step, wait time.Duration) {
+	for _, s := range steps {
+		d := time.Duration(0)
+		if t := r.tries[s.Ordinal]; t != nil {
+			d = time.Until(t.due)
+		}
+		switch {
+		case d <= 0:
+			ready = append(ready, s)
+		case wait == 0 || d < wait:
+			wait = d
+		}
+	}
+	return ready, wait
+}
+
+// begin records steps as running, to be committed before they run.
+func (r *run) begin(steps []response.Step) {
+	for i, s := range steps {
+		s.State, s.Verdict = response.Running, response.Unasked
+		s.Tries++
+		s.Attempt = r.claim.Attempt
+		steps[i] = s
+		r.put(s)
+	}
+}
+
+// put replaces a step of the chain, or adds it, and marks it for the next commit.
+func (r *run) put(s response.Step) {
+	r.pending.Steps = append(r.pending.Steps, s)
+	for i := range r.steps {
+		if r.steps[i].Ordinal == s.Ordinal {
+			r.steps[i] = s
+			return
+		}
+	}
+	r.steps = append(r.steps, s)
+}
+
+// settle takes over steps that Next settled without running them.
+func (r *run) settle(steps []response.Step) {
+	for _, s := range steps {
+		r.put(s)
+		if s.Kind == response.ToolCall && s.Settled() {
+			r.emit(r.stream.ToolDone(s.CallID, response.Receipt(s)))
+		}
+	}
+}
+
+// emit queues events: committed with the next commit or before it.
+func (r *run) emit(events []response.Event) { r.out.emit(events) }
+
+// commit writes what is pending, if anything, in one transaction.
+func (r *run) commit() error {
+	w := r.pending
+	r.pending = store.Write{}
+	if w.Steps == nil && w.Decisions == nil && w.Usage == nil && w.KV == nil && w.Failures == 0 {
+		r.unlock()
+		return nil
+	}
+	err := r.out.commit(w)
+	if err == nil {
+		r.claim.Failures += w.Failures
+		r.failures -= w.Failures
+	}
+	r.unlock()
+	return err
+}
+
+func (r *run) unlock() {
+	for _, f := range r.unlocks {
+		f()
+	}
+	r.unlocks = nil
+}
+
+// run runs one step on a goroutine of its own.
+func (r *run) run(s response.Step) {
+	r.live++
+	tr := r.triesOf(s.Ordinal)
+	if s.Kind == response.ModelCall {
+		body, err := response.ChatRequest(r.job, r.steps, r.set.Tools())
+		info, tried := r.info(), tr.tried
+		go func() { r.results <- r.callModel(s, body, err, info, tried) }()
+		return
+	}
+	go func() { r.results <- r.callTool(s) }()
+}
+
+func (r *run) triesOf(ordinal int) *tries {
+	t := r.tries[ordinal]
+	if t == nil {
+		t = &tries{}
+		r.tries[ordinal] = t
+	}
+	return t
+}
+
+// await waits for a result, a put-off retry or the end of ctx.
+func (r *run) await(wait time.Duration) {
+	var timer <-chan time.Time
+	if wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		timer = t.C
+	}
+	if r.live == 0 && timer == nil {
+		return
+	}
+	select {
+	case res := <-r.results:
+		r.apply(res)
+	case <-timer:
+	case <-r.ctx.Done():
+	}
+	for { // what else has ended shares the commit
+		select {
+		case res := <-r.results:
+			r.apply(res)
+		default:
+			return
+		}
+	}
+}
+
+// apply takes over the result of one try.
+func (r *run) apply(res result) {
+	r.live--
+	r.pending.Usage = append(r.pending.Usage, res.usage...)
+	r.pending.Decisions = append(r.pending.Decisions, res.decisions...)
+	if res.unlock != nil {
+		r.unlocks = append(r.unlocks, res.unlock)
+	}
+	t := r.triesOf(res.step.Ordinal)
+	t.tried = append(t.tried, res.tried...)
+	if res.stopped {
+		return // the crash rule settles it, here or elsewhere
+	}
+	s := res.step
+	if s.State == response.Failed && !s.Settled() {
+		// Not stored as failed before the policy has spoken; Next asks for it.
+		r.putUnstored(s)
+		return
+	}
+	r.put(s)
+	r.pending.KV = append(r.pending.KV, res.kv...)
+	switch {
+	case s.State == response.Failed: // a model call that a policy rejected
+	case s.Kind == response.ModelCall:
+		r.emit(r.stream.ModelDone(res.output))
+	default:
+		r.emit(r.stream.ToolDone(s.CallID, res.receipt))
+	}
+}
+
+// putUnstored replaces a step of the chain without writing it.
+func (r *run) putUnstored(s response.Step) {
+	for i := range r.steps {
+		if r.steps[i].Ordinal == s.Ordinal {
+			r.steps[i] = s
+		}
+	}
+}
+
+// drain waits for the steps that run; what they answer is kept.
+func (r *run) drain() {
+	for r.live > 0 {
+		r.apply(<-r.results)
+	}
+}
+
+func (r *run) close() {
+	r.cancel(nil)
+	r.drain()
+	r.unlock()
+	r.out.close()
+	r.set.Release()
+}

@@ -1,0 +1,202 @@
+package loop
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/casemate/casemate/host/policy"
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/response"
+	"github.com/casemate/casemate/host/store"
+	"github.com/casemate/casemate/host/upstream"
+	"github.com/casemate/casemate/sdk/abi"
+)
+
+// callModel runs one try of a model call. It streams what it reads to the
+// response's listeners.
+func (r *run) callModel(s response.Step, body []byte, err error, info abi.RequestInfo, tried []abi.Tried) result {
+	res := result{step: s}
+	if err != nil {
+		return res.failed(queue.HostError, 0, "")
+	}
+	fold := response.NewFold()
+	up := r.loop.caller.Do(r.ctx, UpstreamCall{
+		Info: info, Step: s.Key(), Try: s.Tries, Path: "/chat/completions", Body: body,
+		Key: s.IdempotencyKey(r.claim.ID), Tried: tried,
+		OnData: func(data []byte) error {
+			deltas, err := fold.Chunk(data)
+			for _, d := range deltas {
+				r.emit(r.stream.Delta(d))
+			}
+			if err != nil {
+				return fmt.Errorf("%w: %w", upstream.ErrInvalid, err)
+			}
+			return nil
+		},
+	})
+	res.decisions = []store.Decision{up.Decision}
+	res.tried = up.Tried
+	if up.Failure == nil && !up.Reply.Streamed {
+		_, err = fold.Body(up.Reply.Body)
+	}
+	out, cut := fold.Output()
+	if n := fold.Usage(); n != (response.Usage{}) {
+		res.usage = []store.Usage{{Scope: s.Scope, Ordinal: s.Ordinal, Try: s.Tries, Target: up.Target, Tokens: n}}
+	}
+	switch {
+	case up.Failure != nil && r.ctx.Err() != nil:
+		res.stopped = true
+		return res
+	case up.Failure != nil:
+		res = res.failed(up.Failure.Class, up.Failure.Status, up.Failure.Code)
+		res.step.RetryAfter = -1
+		if up.Failure.RetryAfter >= 0 {
+			res.step.RetryAfter = up.Failure.RetryAfter.Milliseconds()
+		}
+		if up.Failure.Rejected {
+			res.step.Verdict = response.Final
+		}
+		return res
+	case err != nil || cut != nil:
+		return res.failed(queue.UpstreamInvalid, 502, "")
+	}
+	res.step.State, res.step.Class, res.step.Status = response.Completed, queue.OK, up.Reply.Status
+	res.step.Output, res.step.Usage, res.output = out.Encode(), out.Usage, out
+	return res
+}
+
+func (res result) failed(class queue.Class, status int, code string) result {
+	res.step.State, res.step.Verdict = response.Failed, response.Unasked
+	res.step.Class, res.step.Status, res.step.Code, res.step.RetryAfter = class, status, code, -1
+	return res
+}
+
+// callTool runs one try of a tool call.
+func (r *run) callTool(s response.Step) result {
+	res := result{step: s}
+	t := r.tool(s)
+	if r.set.Stateful(t) {
+		unlock, err := r.loop.locks.lock(r.ctx, r.claim.Tenant+"\x00"+t.Plugin)
+		if err != nil {
+			res.stopped = true
+			return res
+		}
+		res.unlock = unlock
+	}
+	ctx, cancel := r.ctx, context.CancelFunc(func() {})
+	if t.Timeout > 0 {
+		ctx, cancel = context.WithTimeout(r.ctx, t.Timeout)
+	}
+	defer cancel()
+	info := abi.CallInfo{
+		ResponseID: "resp_" + r.claim.ID.String(), Step: s.Key(), Attempt: r.claim.Attempt,
+		IdempotencyKey: s.IdempotencyKey(r.claim.ID), Tenant: r.claim.Tenant, Model: r.claim.Model,
+	}
+	if end, ok := ctx.Deadline(); ok {
+		info.DeadlineInMS = max(1, time.Until(end).Milliseconds())
+	}
+	out := r.set.Call(ctx, ToolCall{Tool: t, Arguments: s.Input, Info: info})
+	if r.ctx.Err() != nil && out.Class != queue.OK {
+		res.stopped = true
+		return res
+	}
+	res.step.Output, res.step.Fuel, res.step.Code = []byte(out.Output), out.Fuel, out.Code
+	if out.Generation != "" {
+		res.step.Generation = out.Generation
+	}
+	res.receipt = response.ToolReceipt{Output: out.Output}
+	if out.Class != queue.OK {
+		res = res.failed(out.Class, 0, out.Code)
+		if out.RetryAfter >= 0 {
+			res.step.RetryAfter = out.RetryAfter.Milliseconds()
+		}
+		return res
+	}
+	res.step.State, res.step.Class, res.kv = response.Completed, queue.OK, out.KV
+	return res
+}
+
+// tool returns the tool of a step, which names it by plugin and bare name.
+func (r *run) tool(s response.Step) response.ServerTool {
+	for _, t := range r.tools {
+		if t.Plugin == s.Plugin && t.Tool == s.Tool {
+			return t
+		}
+	}
+	return response.ServerTool{Offer: response.Offer{Plugin: s.Plugin, Tool: s.Tool}}
+}
+
+// ask puts failed tries to the retry policy and takes over its verdicts.
+func (r *run) ask(steps []response.Step) {
+	for _, s := range steps {
+		t := r.triesOf(s.Ordinal)
+		q := abi.RetryQuestion{
+			V: abi.Version, NowMS: time.Now().UnixMilli(), Seed: Seed(), Request: r.info(),
+			Step:     abi.StepInfo{Kind: string(s.Kind), Tool: s.Tool, Effects: abi.Effects(s.Effects)},
+			Failures: r.claim.Failures + r.failures, MaxFailures: r.loop.opt.MaxFailures,
+			Outcome: abi.FailedTry{
+				Class: string(s.Class), Code: s.Code, Status: s.Status, RetryAfterMS: s.RetryAfter,
+				VisibleOutputSent: s.Kind == response.ModelCall && r.stream.Visible(),
+			},
+			History: t.history,
+		}
+		q.DeadlineInMS = q.Request.DeadlineInMS
+		v, d := r.loop.policy.Retry(r.ctx, q, policy.Bounds{MaxFailures: r.loop.opt.MaxFailures, Began: s.Tries > 0})
+		r.pending.Decisions = append(r.pending.Decisions, store.Decision{
+			Step: s.Key(), Try: s.Tries, Kind: d.Kind, Question: d.Question, Answer: d.Answer,
+			Generation: d.Generation, Fallback: d.Fallback, Fuel: d.Fuel,
+		})
+		t.history = append(t.history, abi.HistoryTry{Class: string(s.Class), Status: s.Status, DelayMS: v.Delay.Milliseconds()})
+		if v.Retry {
+			if v.Count {
+				r.failures++
+				r.pending.Failures++
+			}
+			t.due = time.Now().Add(v.Delay)
+			s.State, s.Verdict = response.Planned, response.Retry
+			r.put(s)
+			continue
+		}
+		s.Verdict = response.Final
+		r.put(s)
+		if s.Kind == response.ToolCall {
+			r.emit(r.stream.ToolDone(s.CallID, response.Receipt(s)))
+		}
+	}
+}
+
+// locks lets one call at a time write to a plugin's state for a tenant on this
+// host: calls read, then write, and the write commits with the step.
+type locks struct {
+	mu   sync.Mutex
+	held map[string]chan struct{}
+}
+
+func newLocks() *locks { return &locks{held: map[string]chan struct{}{}} }
+
+// lock waits for name, or for ctx to end.
+func (l *locks) lock(ctx context.Context, name string) (unlock func(), err error) {
+	for {
+		l.mu.Lock()
+		gone, busy := l.held[name]
+		if !busy {
+			gone = make(chan struct{})
+			l.held[name] = gone
+			l.mu.Unlock()
+			return func() {
+				l.mu.Lock()
+				delete(l.held, name)
+				l.mu.Unlock()
+				close(gone)
+			}, nil
+		}
+		l.mu.Unlock()
+		select {
+		case <-gone:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}

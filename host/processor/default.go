@@ -1,0 +1,248 @@
+package processor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/casemate/casemate/host/loop"
+	"github.com/casemate/casemate/host/policy"
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/response"
+	"github.com/casemate/casemate/host/store"
+	"github.com/casemate/casemate/host/stream"
+	"github.com/casemate/casemate/host/upstream"
+	"github.com/casemate/casemate/sdk/abi"
+)
+
+// Options of a Default. Zero fields take defaults.
+type Options struct {
+	MaxFailures int           // retries a request may spend, 5
+	InPlace     time.Duration // a retry of queued work within this waits here, 2 s
+}
+
+// Default processes a claim by one upstream call: routed, retried, metered,
+// and streamed to the client when it asked for that.
+type Default struct {
+	caller *loop.Caller
+	hub    *stream.Hub
+	opt    Options
+}
+
+// NewDefault returns a Default.
+func NewDefault(c *loop.Caller, hub *stream.Hub, o Options) *Default {
+	if o.MaxFailures <= 0 {
+		o.MaxFailures = 5
+	}
+	if o.InPlace <= 0 {
+		o.InPlace = 2 * time.Second
+	}
+	return &Default{caller: c, hub: hub, opt: o}
+}
+
+// call is one claim on its way.
+type call struct {
+	d        *Default
+	claim    queue.Claim
+	body     []byte
+	wantsUse bool // the client itself asked for the usage chunk
+	producer *stream.Producer
+	began    time.Time
+
+	seq      int64 // of the next chunk shown
+	fold     *response.Fold
+	rest     store.Write
+	failures int
+	tried    []abi.Tried
+	history  []abi.HistoryTry
+}
+
+// Process makes the call, and tries it again as the retry policy says. When
+// ctx ends it returns the ending that fits ctx's cause.
+func (d *Default) Process(ctx context.Context, c queue.Claim) (store.Ending, error) {
+	k := &call{d: d, claim: c, producer: d.hub.Open(c.ID, false), began: time.Now()}
+	k.body, k.wantsUse = c.Body, true
+	if c.Stream && isChat(c.Path) {
+		k.body, k.wantsUse = withUsage(c.Body)
+	}
+	for try := 1; ; try++ {
+		res := k.try(ctx, try)
+		if ctx.Err() != nil && res.Failure != nil {
+			return k.interrupted(ctx), nil
+		}
+		if res.Failure == nil {
+			return k.completed(res), nil
+		}
+		if res.Failure.Rejected {
+			return k.failed(res.Failure), nil
+		}
+		v := k.ask(ctx, try, res.Failure)
+		switch {
+		case !v.Retry:
+			return k.failed(res.Failure), nil
+		case !c.Realtime && v.Delay > d.opt.InPlace:
+			return k.leave(queue.Outcome{
+				To: queue.Waiting, By: queue.ByRetry, Class: res.Failure.Class, Delay: v.Delay,
+			}), nil
+		}
+		select {
+		case <-time.After(v.Delay):
+		case <-ctx.Done():
+			return k.interrupted(ctx), nil
+		}
+	}
+}
+
+// try makes the call once.
+func (k *call) try(ctx context.Context, try int) loop.UpstreamResult {
+	k.fold = response.NewFold()
+	res := k.d.caller.Do(ctx, loop.UpstreamCall{
+		Info: k.info(ctx), Try: try, Path: strings.TrimPrefix(k.claim.Path, "/v1"), Body: k.body,
+		Key: k.claim.ID.String(), Tried: k.tried, OnData: k.chunk,
+	})
+	k.tried = append(k.tried, res.Tried...)
+	k.rest.Decisions = append(k.rest.Decisions, res.Decision)
+	if res.Failure == nil && !res.Reply.Streamed && isChat(k.claim.Path) {
+		if _, err := k.fold.Body(res.Reply.Body); err != nil {
+			res.Failure = &loop.CallFailure{Class: queue.UpstreamInvalid, Status: 502, RetryAfter: -1}
+		}
+	}
+	if res.Failure == nil && res.Reply.Streamed {
+		if _, err := k.fold.Output(); err != nil {
+			res.Failure = &loop.CallFailure{Class: queue.UpstreamInvalid, Status: 502, RetryAfter: -1}
+		}
+	}
+	if u := k.usage(res); u != (response.Usage{}) {
+		k.rest.Usage = append(k.rest.Usage, store.Usage{
+			Ordinal: k.claim.Attempt, Try: try, Target: res.Target, Tokens: u,
+		})
+	}
+	return res
+}
+
+// chunk shows one event of a streamed answer.
+func (k *call) chunk(data []byte) error {
+	if _, err := k.fold.Chunk(data); err != nil {
+		return fmt.Errorf("%w: %w", upstream.ErrInvalid, err)
+	}
+	if k.claim.Stream && (k.wantsUse || !isUsageChunk(data)) {
+		k.show(append([]byte(nil), data...))
+	}
+	return nil
+}
+
+func (k *call) show(data []byte) {
+	k.producer.Publish([]response.Event{{Seq: k.seq, Data: data}})
+	k.seq++
+}
+
+func (k *call) usage(res loop.UpstreamResult) response.Usage {
+	if isChat(k.claim.Path) {
+		return k.fold.Usage()
+	}
+	var body struct {
+		Usage struct {
+			Prompt int64 `json:"prompt_tokens"`
+			Output int64 `json:"completion_tokens"`
+		} `json:"usage"`
+	}
+	if res.Failure == nil && json.Unmarshal(res.Reply.Body, &body) != nil {
+		return response.Usage{}
+	}
+	return response.Usage{Input: body.Usage.Prompt, Output: body.Usage.Output}
+}
+
+// completed answers with what the upstream said, in the form asked for.
+func (k *call) completed(res loop.UpstreamResult) store.Ending {
+	o := queue.Outcome{
+		To: queue.Completed, By: queue.ByOutcome, Class: queue.OK, Status: 200,
+		ContentType: "application/json", Body: res.Reply.Body,
+	}
+	switch {
+	case res.Reply.Streamed:
+		out, _ := k.fold.Output() // it was complete: try checked it
+		o.Body = out.ChatCompletion("chatcmpl-"+k.claim.ID.String(), k.claim.Model, k.claim.Created.Unix())
+	case k.claim.Stream:
+		k.show(asChunk(res.Reply.Body))
+	default:
+		o.ContentType = res.Reply.ContentType
+	}
+	return k.leave(o)
+}
+
+// failed ends the request with the last failure.
+func (k *call) failed(f *loop.CallFailure) store.Ending {
+	o := queue.Outcome{
+		To: queue.Failed, By: queue.ByOutcome, Class: f.Class, Status: f.Status, Code: f.Code, Message: f.Message,
+	}
+	if f.RetryAfter > 0 {
+		o.RetryAfter = f.RetryAfter
+	}
+	return k.leave(o)
+}
+
+// interrupted is the ending that fits the cause of ctx.
+func (k *call) interrupted(ctx context.Context) store.Ending {
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(cause, queue.ErrCanceled), errors.Is(cause, queue.ErrClientGone):
+		e := k.leave(queue.Outcome{To: queue.Canceled, By: queue.ByCancel, Class: queue.ClassCanceled})
+		e.Rest = store.Write{Usage: e.Rest.Usage}
+		return e
+	case errors.Is(cause, queue.ErrDeadline):
+		return k.failed(&loop.CallFailure{Class: queue.ClassDeadline, Status: 504, Message: "The deadline of the request passed."})
+	case queue.HandBack(cause) && k.claim.Realtime:
+		return k.failed(&loop.CallFailure{Class: queue.WorkerLost, Status: 503, Message: "The host that ran the request shut down."})
+	}
+	return k.leave(queue.Outcome{To: queue.Pending, By: queue.ByHandBack})
+}
+
+func (k *call) leave(o queue.Outcome) store.Ending {
+	return store.Ending{Outcome: o, Rest: k.rest, Done: func(committed bool) {
+		k.producer.Close(committed && o.To.Final())
+	}}
+}
+
+// ask puts a failed try to the retry policy.
+func (k *call) ask(ctx context.Context, try int, f *loop.CallFailure) policy.Verdict {
+	q := abi.RetryQuestion{
+		V: abi.Version, NowMS: time.Now().UnixMilli(), Seed: loop.Seed(), Request: k.info(ctx),
+		Step:     abi.StepInfo{Kind: "request"},
+		Failures: k.claim.Failures + k.failures, MaxFailures: k.d.opt.MaxFailures,
+		Outcome: abi.FailedTry{
+			Class: string(f.Class), Code: f.Code, Status: f.Status, RetryAfterMS: -1, VisibleOutputSent: k.seq > 0,
+		},
+		History: k.history,
+	}
+	if f.RetryAfter >= 0 {
+		q.Outcome.RetryAfterMS = f.RetryAfter.Milliseconds()
+	}
+	q.DeadlineInMS = q.Request.DeadlineInMS
+	v, d := k.d.caller.Policy.Retry(ctx, q, policy.Bounds{MaxFailures: k.d.opt.MaxFailures, Began: true})
+	k.rest.Decisions = append(k.rest.Decisions, store.Decision{
+		Try: try, Kind: d.Kind, Question: d.Question, Answer: d.Answer,
+		Generation: d.Generation, Fallback: d.Fallback, Fuel: d.Fuel,
+	})
+	k.history = append(k.history, abi.HistoryTry{Class: string(f.Class), Status: f.Status, DelayMS: v.Delay.Milliseconds()})
+	if v.Retry && v.Count {
+		k.failures++
+		k.rest.Failures++
+	}
+	return v
+}
+
+func (k *call) info(ctx context.Context) abi.RequestInfo {
+	i := abi.RequestInfo{
+		ID: k.claim.ID.String(), Tenant: k.claim.Tenant, Path: k.claim.Path, Model: k.claim.Model,
+		Tier: k.claim.Tier, Stream: k.claim.Stream, Failures: k.claim.Failures + k.failures,
+		AgeMS: (k.claim.Age + time.Since(k.began)).Milliseconds(), InputBytes: int64(len(k.claim.Body)),
+		Modalities: []string{"text"},
+	}
+	if end, ok := ctx.Deadline(); ok {
+		i.DeadlineInMS = max(1, time.Until(end).Milliseconds())
+	}
+	return i
+}
