@@ -1,0 +1,274 @@
+// Package guest turns loaded plugins into the tools of the loop and the
+// policies of the host, and swaps them while both are in use. It watches no
+// files and holds no sandbox rules of its own.
+package guest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"sort"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/casemate/casemate/host/policy"
+	"github.com/casemate/casemate/plugins"
+	"github.com/casemate/casemate/sdk/abi"
+)
+
+// Role is what a file is loaded for.
+type Role string
+
+// The roles.
+const (
+	Tool  Role = "tool"
+	Route Role = "route"
+	Retry Role = "retry"
+)
+
+// Source is a module file and what it is loaded for.
+type Source struct {
+	Role   Role
+	File   string
+	Grants []string // op strings, "kv.get/1"; only for tools
+}
+
+// Condition says how a source fares: for /readyz.
+type Condition struct {
+	Source Source
+	Digest string // of the module in use; "" when there is none
+	Err    error  // why the file as it is now is not in use; nil: it is
+}
+
+// KV reads the committed state of plugins.
+type KV interface {
+	KVGet(ctx context.Context, tenant, plugin, key string) (value []byte, ok bool, err error)
+}
+
+// Policies takes over loaded policies; nil means the built-in one.
+type Policies interface {
+	SetRoute(a policy.Asker)
+	SetRetry(a policy.Asker)
+}
+
+// Catalog is what is loaded now. It is safe for concurrent use.
+type Catalog struct {
+	manager  *plugins.Manager
+	kv       KV
+	policies Policies
+	log      hclog.Logger
+
+	swap  sync.Mutex // one change at a time
+	tools atomic.Pointer[shelf]
+
+	mu         sync.Mutex
+	conditions map[sourceKey]Condition
+	loaded     map[sourceKey]*module
+}
+
+// sourceKey identifies a source: the same file may have several roles.
+type sourceKey struct {
+	Role Role
+	File string
+}
+
+func (s Source) key() sourceKey { return sourceKey{s.Role, s.File} }
+
+// shelf is the tools offered now, by plugin name.
+type shelf struct{ modules map[string]*module }
+
+// New returns an empty catalog: built-in policies, no tools.
+func New(m *plugins.Manager, kv KV, p Policies, log hclog.Logger) *Catalog {
+	c := &Catalog{
+		manager: m, kv: kv, policies: p, log: log,
+		conditions: map[sourceKey]Condition{}, loaded: map[sourceKey]*module{},
+	}
+	c.tools.Store(&shelf{modules: map[string]*module{}})
+	return c
+}
+
+// Apply makes sources, and nothing else, what is loaded. A source that cannot
+// be loaded leaves its last good module in place; the error names each. A
+// source whose file and grants have not changed is left alone.
+func (c *Catalog) Apply(ctx context.Context, sources []Source) error {
+	c.swap.Lock()
+	defer c.swap.Unlock()
+	var first error
+	failed := 0
+	for _, s := range sources {
+		if err := c.load(ctx, s); err != nil {
+			failed++
+			if first == nil {
+				first = err
+			}
+		}
+	}
+	c.retain(sources)
+	if failed > 1 {
+		return fmt.Errorf("%w (and %d more)", first, failed-1)
+	}
+	return first
+}
+
+// Refresh loads the sources of file again, if what the file holds has changed.
+func (c *Catalog) Refresh(ctx context.Context, file string) error {
+	c.swap.Lock()
+	defer c.swap.Unlock()
+	var first error
+	for _, cond := range c.Conditions() {
+		if cond.Source.File != file {
+			continue
+		}
+		if err := c.load(ctx, cond.Source); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// Conditions returns how each source fares, by role and file.
+func (c *Catalog) Conditions() []Condition {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make([]Condition, 0, len(c.conditions))
+	for _, cond := range c.conditions {
+		all = append(all, cond)
+	}
+	sort.Slice(all, func(i, j int) bool {
+		a, b := all[i].Source, all[j].Source
+		return a.Role < b.Role || a.Role == b.Role && a.File < b.File
+	})
+	return all
+}
+
+// load loads one source and puts it in the place of the one before.
+func (c *Catalog) load(ctx context.Context, s Source) error {
+	m, err := c.open(ctx, s)
+	c.mu.Lock()
+	old := c.loaded[s.key()]
+	cond := Condition{Source: s, Err: err}
+	switch {
+	case m != nil:
+		c.loaded[s.key()] = m
+		cond.Digest = m.digest
+	case old != nil:
+		cond.Digest = old.digest
+	}
+	c.conditions[s.key()] = cond
+	c.mu.Unlock()
+	if err != nil {
+		c.log.Error("module not loaded; the one before stays", "role", s.Role, "file", s.File, "in_use", cond.Digest, "error", err)
+		return err
+	}
+	if m == nil || m == old {
+		return nil
+	}
+	c.publish()
+	c.log.Info("module loaded", "role", s.Role, "file", s.File, "plugin", m.descriptor.Name,
+		"version", m.descriptor.Version, "digest", m.digest)
+	if old != nil {
+		old.retire()
+	}
+	return nil
+}
+
+// open reads, loads and checks a source. It returns the module in use when
+// nothing has changed.
+func (c *Catalog) open(ctx context.Context, s Source) (*module, error) {
+	wasm, err := os.ReadFile(s.File)
+	if err != nil {
+		return nil, fmt.Errorf("guest: %s: %w", s.File, err)
+	}
+	c.mu.Lock()
+	old := c.loaded[s.key()]
+	c.mu.Unlock()
+	if old != nil && old.digest == digestOf(wasm) && slices.Equal(old.grants, s.Grants) {
+		return old, nil
+	}
+	p, err := c.manager.Load(ctx, s.File, wasm)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newModule(ctx, p, s)
+	if err == nil {
+		err = c.clash(m, s)
+	}
+	if err != nil {
+		closing := p.Close(ctx)
+		if closing != nil {
+			c.log.Warn("close a refused module", "file", s.File, "error", closing)
+		}
+		return nil, err
+	}
+	m.log = c.log
+	return m, nil
+}
+
+// clash refuses a second tool plugin of the same name.
+func (c *Catalog) clash(m *module, s Source) error {
+	if s.Role != Tool {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, other := range c.loaded {
+		if key.Role == Tool && key != s.key() && other.descriptor.Name == m.descriptor.Name {
+			return fmt.Errorf("guest: %s: a plugin named %q is already loaded from %s: rename one of them",
+				s.File, m.descriptor.Name, key.File)
+		}
+	}
+	return nil
+}
+
+// retain drops what is not in sources.
+func (c *Catalog) retain(sources []Source) {
+	keep := map[sourceKey]bool{}
+	for _, s := range sources {
+		keep[s.key()] = true
+	}
+	var dropped []*module
+	c.mu.Lock()
+	for key, m := range c.loaded {
+		if !keep[key] {
+			dropped = append(dropped, m)
+			delete(c.loaded, key)
+		}
+	}
+	for key := range c.conditions {
+		if !keep[key] {
+			delete(c.conditions, key)
+		}
+	}
+	c.mu.Unlock()
+	if len(dropped) > 0 {
+		c.publish()
+	}
+	for _, m := range dropped {
+		c.log.Info("module dropped", "plugin", m.descriptor.Name, "digest", m.digest)
+		m.retire()
+	}
+}
+
+// publish makes what is loaded what the next call and decision find.
+func (c *Catalog) publish() {
+	next := &shelf{modules: map[string]*module{}}
+	var route, retry policy.Asker
+	c.mu.Lock()
+	for key, m := range c.loaded {
+		switch key.Role {
+		case Tool:
+			next.modules[m.descriptor.Name] = m
+		case Route:
+			route = asker{m, abi.ExportRoute}
+		case Retry:
+			retry = asker{m, abi.ExportRetry}
+		}
+	}
+	c.mu.Unlock()
+	c.tools.Store(next)
+	c.policies.SetRoute(route)
+	c.policies.SetRetry(retry)
+}

@@ -1,0 +1,113 @@
+package guest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/jsonschema-go/jsonschema"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/casemate/casemate/plugins"
+	"github.com/casemate/casemate/sdk/abi"
+)
+
+// module is a loaded plugin in one role. It is closed when it is retired and
+// nobody holds it any more.
+type module struct {
+	plugin     *plugins.Plugin
+	descriptor abi.Descriptor
+	digest     string
+	grants     []string
+	granted    map[string]bool // wanted ∧ granted
+	schemas    map[string]*jsonschema.Resolved
+	log        hclog.Logger
+
+	mu      sync.Mutex
+	users   int
+	retired bool
+}
+
+// retireGrace is how long a retired module stays open for callers that found
+// it just before it was replaced.
+const retireGrace = 2 * time.Second
+
+// newModule checks that a plugin fits its role.
+func newModule(ctx context.Context, p *plugins.Plugin, s Source) (*module, error) {
+	m := &module{
+		plugin: p, descriptor: p.Descriptor(), digest: p.Digest(), grants: s.Grants,
+		granted: map[string]bool{}, schemas: map[string]*jsonschema.Resolved{},
+	}
+	if !slices.Contains(m.descriptor.Kinds, string(s.Role)) {
+		return nil, fmt.Errorf("guest: %s: plugin %q is a plugin for %v, but is configured as %s", s.File, m.descriptor.Name, m.descriptor.Kinds, s.Role)
+	}
+	if s.Role != Tool {
+		return m, m.rehearse(ctx, s.Role)
+	}
+	for _, op := range m.descriptor.Capabilities {
+		m.granted[op] = slices.Contains(s.Grants, op)
+	}
+	for _, t := range m.descriptor.Tools {
+		var schema jsonschema.Schema
+		if err := json.Unmarshal(t.Parameters, &schema); err != nil {
+			return nil, fmt.Errorf("guest: %s: tool %q: parameters: %w", s.File, t.Name, err)
+		}
+		resolved, err := schema.Resolve(nil)
+		if err != nil {
+			return nil, fmt.Errorf("guest: %s: tool %q: parameters: %w", s.File, t.Name, err)
+		}
+		m.schemas[t.Name] = resolved
+	}
+	return m, nil
+}
+
+// hold keeps the module open until release.
+func (m *module) hold() {
+	m.mu.Lock()
+	m.users++
+	m.mu.Unlock()
+}
+
+func (m *module) release() {
+	m.mu.Lock()
+	m.users--
+	last := m.retired && m.users == 0
+	m.mu.Unlock()
+	if last {
+		m.close()
+	}
+}
+
+// retire closes the module once its last user has gone.
+func (m *module) retire() {
+	m.hold()
+	m.mu.Lock()
+	m.retired = true
+	m.mu.Unlock()
+	time.AfterFunc(retireGrace, m.release)
+}
+
+func (m *module) close() {
+	if err := m.plugin.Close(context.Background()); err != nil {
+		m.log.Warn("close module", "plugin", m.descriptor.Name, "digest", m.digest, "error", err)
+	}
+}
+
+func (m *module) tool(name string) (abi.ToolDescriptor, bool) {
+	for _, t := range m.descriptor.Tools {
+		if t.Name == name {
+			return t, true
+		}
+	}
+	return abi.ToolDescriptor{}, false
+}
+
+func digestOf(wasm []byte) string {
+	sum := sha256.Sum256(wasm)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
