@@ -1,0 +1,237 @@
+// Package host puts a Casemate host together: store, queue, loop, plugins and
+// HTTP. It is the only place that wires parts; it holds no rule of theirs.
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/casemate/casemate/host/api"
+	"github.com/casemate/casemate/host/claimer"
+	"github.com/casemate/casemate/host/demo"
+	"github.com/casemate/casemate/host/guest"
+	"github.com/casemate/casemate/host/policy"
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/store"
+	"github.com/casemate/casemate/host/store/postgres"
+	"github.com/casemate/casemate/host/store/sqlite"
+	"github.com/casemate/casemate/host/stream"
+	"github.com/casemate/casemate/host/upstream"
+	"github.com/casemate/casemate/plugins"
+)
+
+// Host is a running, or ready to run, host. Make one with New.
+type Host struct {
+	config   Config
+	log      hclog.Logger
+	driver   store.Driver
+	store    *store.Store
+	hub      *stream.Hub
+	demo     *demo.Server
+	manager  *plugins.Manager
+	catalog  *guest.Catalog
+	policy   *policy.Decider
+	upstream *upstream.Client
+	claimer  *claimer.Claimer
+	api      *api.API
+	listener net.Listener
+	hard     context.Context // ends when the drain must end at once
+	stop     context.CancelFunc
+	files    chan []string // the files to watch, after a change of the sources
+	reload   sync.Mutex
+}
+
+// New opens the store, loads the plugins and policies and listens. What cannot
+// be had is an error that says what to do; everything opened is closed again.
+func New(ctx context.Context, c Config) (*Host, error) {
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	if c.Listen == "" {
+		c.Listen = "127.0.0.1:8080"
+	}
+	h := &Host{config: c, log: c.Logger, files: make(chan []string, 1)}
+	h.hard, h.stop = context.WithCancel(context.Background())
+	if err := h.open(ctx); err != nil {
+		h.close()
+		return nil, fmt.Errorf("host: %w", err)
+	}
+	return h, nil
+}
+
+func (h *Host) open(ctx context.Context) (err error) {
+	if h.driver, err = openDriver(ctx, h.config.Store); err != nil {
+		return err
+	}
+	h.store = store.New(h.driver, store.Options{})
+	if err := h.openUpstreams(); err != nil {
+		return err
+	}
+	h.policy = policy.New(h.log.Named("policy"))
+	h.manager, err = plugins.New(ctx, plugins.Options{Logger: h.log.Named("plugins"), CacheDir: h.config.CacheDir})
+	if err != nil {
+		return err
+	}
+	h.catalog = guest.New(h.manager, h.store, h.policy, h.log.Named("plugins"))
+	if err := h.catalog.Apply(ctx, sources(h.config)); err != nil {
+		return err
+	}
+	if err := h.wire(ctx); err != nil {
+		return err
+	}
+	h.listener, err = net.Listen("tcp", h.config.Listen)
+	return err
+}
+
+// openDriver opens the database that url names.
+func openDriver(ctx context.Context, url string) (store.Driver, error) {
+	switch {
+	case strings.HasPrefix(url, "sqlite:"):
+		path := strings.TrimPrefix(url, "sqlite:")
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+		return sqlite.Open(ctx, path, sqlite.Options{})
+	case strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"):
+		return postgres.Open(ctx, url, postgres.Options{})
+	}
+	return nil, errors.New("store: want sqlite:PATH or postgres://…")
+}
+
+// openUpstreams starts the demo model if it is asked for, and makes the client.
+func (h *Host) openUpstreams() (err error) {
+	var c upstream.Config
+	for _, u := range h.config.Upstreams {
+		up := upstream.Upstream{Name: u.Name, BaseURL: u.BaseURL, APIKey: u.APIKey}
+		if u.Kind == kindDemo {
+			if h.demo == nil {
+				if h.demo, err = demo.Start(nil); err != nil {
+					return err
+				}
+			}
+			up.BaseURL = h.demo.URL()
+		}
+		c.Upstreams = append(c.Upstreams, up)
+	}
+	for _, m := range h.config.Models {
+		model := upstream.Model{Name: m.Name}
+		for _, t := range m.Targets {
+			model.Targets = append(model.Targets, upstream.Target(t))
+		}
+		c.Models = append(c.Models, model)
+	}
+	c.FirstEvent, c.Idle, c.Total = h.config.FirstEvent, h.config.Idle, h.config.Total
+	h.upstream, err = upstream.New(c)
+	return err
+}
+
+// Addr returns the address that the host listens on.
+func (h *Host) Addr() net.Addr { return h.listener.Addr() }
+
+// Run serves until ctx ends; then it takes no more requests, lets work go on
+// for the drain time, hands the rest back and returns nil. A part that fails
+// ends the others and is the error. Run may be called once.
+func (h *Host) Run(ctx context.Context) error {
+	defer h.close()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	// The store and the hub outlive the work; connections outlive it a little.
+	base, endBase := context.WithCancel(context.Background())
+	conns, endConns := context.WithCancelCause(context.Background())
+	var parts sync.WaitGroup
+	part := func(name string, run func() error) {
+		parts.Go(func() {
+			if err := run(); err != nil {
+				stop(fmt.Errorf("host: %s: %w", name, err))
+			}
+		})
+	}
+	part("store", func() error { return h.store.Run(base) })
+	part("stream", func() error { return h.hub.Run(base) })
+	part("watch", func() error { return h.watch(ctx) })
+	server := &http.Server{
+		Handler: h.api.Handler(), BaseContext: func(net.Listener) context.Context { return conns },
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: h.log.StandardLogger(nil),
+	}
+	part("http", func() error {
+		select { // connections wait in the listener until the host takes requests
+		case <-h.claimer.Ready():
+		case <-ctx.Done():
+		}
+		if err := server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	part("drain", func() error { // refuse new work as soon as the end is known
+		<-ctx.Done()
+		h.api.Drain()
+		return nil
+	})
+	err := h.claimer.Run(ctx, h.hard)
+	stop(err)
+	endConns(queue.ErrShutdown)
+	h.shutServer(server)
+	endBase()
+	parts.Wait()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// shutServer lets answers that are under way go out, briefly.
+func (h *Host) shutServer(server *http.Server) {
+	ctx, cancel := context.WithTimeout(h.hard, 3*time.Second)
+	defer cancel()
+	if server.Shutdown(ctx) != nil {
+		if err := server.Close(); err != nil {
+			h.log.Warn("close connections", "error", err)
+		}
+	}
+}
+
+// Stop ends a drain at once: what still runs is handed back.
+func (h *Host) Stop() { h.stop() }
+
+// close closes what is open, in the reverse order.
+func (h *Host) close() {
+	h.stop()
+	if h.listener != nil {
+		h.listener.Close()
+	}
+	if h.manager != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := h.manager.Close(ctx); err != nil {
+			h.log.Warn("close plugins", "error", err)
+		}
+	}
+	if h.demo != nil {
+		h.demo.Close()
+	}
+	if h.driver != nil {
+		if err := h.driver.Close(); err != nil {
+			h.log.Warn("close store", "error", err)
+		}
+	}
+}
+
+// name is what operators see of this host.
+func name() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s/%d", host, os.Getpid())
+}

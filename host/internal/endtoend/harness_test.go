@@ -1,0 +1,357 @@
+package endtoend_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/casemate/casemate/host/demo"
+	"github.com/casemate/casemate/host/internal/testdb"
+	"github.com/casemate/casemate/host/internal/testguest"
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/store"
+	"github.com/casemate/casemate/host/store/postgres"
+	"github.com/casemate/casemate/host/store/sqlite"
+)
+
+// built is where TestMain puts the binary and the guests.
+var built string
+
+func TestMain(m *testing.M) {
+	os.Exit(testMain(m))
+}
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "casemate-endtoend-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	built = dir
+	if err := build(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return testdb.Main(m)
+}
+
+// build builds the binary and the guests.
+func build() error {
+	cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(built, "casemate"), "github.com/casemate/casemate/host/cmd/casemate")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the host: %w\n%s", err, out)
+	}
+	for _, folder := range []string{
+		"host/internal/endtoend/testdata/waiter", "host/internal/endtoend/testdata/stubborn",
+		"policies/retry-default", "policies/retry-eager",
+	} {
+		wasm, err := testguest.Compile(folder)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(built, filepath.Base(folder)+".wasm"), wasm, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rig is one scripted upstream, one database and any number of hosts on them.
+type rig struct {
+	*testing.T
+	storeURL string
+	upstream *demo.Server
+	dir      string
+	retry    string // policy module, "" for the built-in one
+	route    string
+	drain    string
+	driver   store.Driver
+}
+
+func newRig(t *testing.T, storeURL string, script demo.Script) *rig {
+	srv, err := demo.Start(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(srv.Close)
+	return &rig{T: t, storeURL: storeURL, upstream: srv, dir: t.TempDir(), drain: "500ms"}
+}
+
+// config writes the configuration of a host and returns its path.
+func (r *rig) config() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "listen: 127.0.0.1:0\nstore: %q\nlease: 2s\npoll: 200ms\ndrain: %s\n", r.storeURL, r.drain)
+	fmt.Fprintf(&b, "upstreams:\n  - {name: up, kind: openai, base_url: %q}\n", r.upstream.URL())
+	fmt.Fprintf(&b, "models:\n  - name: m\n    targets: [{upstream: up, model: real-m}]\n")
+	fmt.Fprintf(&b, "plugins:\n  - {file: %q, grants: [kv.get/1, kv.put/1]}\n", filepath.Join(built, "waiter.wasm"))
+	if r.retry != "" || r.route != "" {
+		fmt.Fprintf(&b, "policies:\n")
+		if r.retry != "" {
+			fmt.Fprintf(&b, "  retry: %q\n", r.retry)
+		}
+		if r.route != "" {
+			fmt.Fprintf(&b, "  route: %q\n", r.route)
+		}
+	}
+	path := filepath.Join(r.dir, "casemate.yaml")
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		r.Fatal(err)
+	}
+	return path
+}
+
+// host is one running process.
+type host struct {
+	r    *rig
+	cmd  *exec.Cmd
+	url  string
+	done chan error
+	logs *logs
+}
+
+// logs keeps what a process says, for the message of a failed test.
+type logs struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+var address = regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
+
+// start starts a host and waits until it takes requests.
+func (r *rig) start() *host {
+	r.Helper()
+	cmd := exec.Command(filepath.Join(built, "casemate"), "serve", "--config", r.config())
+	cmd.Dir = r.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	h := &host{r: r, cmd: cmd, done: make(chan error, 1), logs: &logs{}}
+	cmd.Stderr = h.logs
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		r.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		r.Fatal(err)
+	}
+	found := make(chan string, 1)
+	go func() {
+		for s := bufio.NewScanner(out); s.Scan(); {
+			if u := address.FindString(s.Text()); u != "" {
+				select {
+				case found <- u:
+				default:
+				}
+			}
+		}
+		h.done <- cmd.Wait()
+	}()
+	r.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGCONT)
+		_ = cmd.Process.Kill()
+		if r.Failed() {
+			r.Logf("host %s said:\n%s", h.url, h.logs)
+		}
+	})
+	select {
+	case h.url = <-found:
+	case err := <-h.done:
+		r.Fatalf("host ended before it served: %v\n%s", err, h.logs)
+	case <-time.After(60 * time.Second):
+		r.Fatalf("host does not serve\n%s", h.logs)
+	}
+	r.eventually("host is ready", func() bool {
+		res, err := http.Get(h.url + "/readyz")
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	})
+	return h
+}
+
+// signal sends a signal.
+func (h *host) signal(s syscall.Signal) {
+	h.r.Helper()
+	if err := h.cmd.Process.Signal(s); err != nil {
+		h.r.Fatal(err)
+	}
+}
+
+// kill ends the host as a power cut would.
+func (h *host) kill() {
+	h.r.Helper()
+	h.signal(syscall.SIGKILL)
+	<-h.done
+}
+
+// term asks the host to stop and waits until it has.
+func (h *host) term() {
+	h.r.Helper()
+	h.signal(syscall.SIGTERM)
+	select {
+	case err := <-h.done:
+		if err != nil {
+			h.r.Errorf("host ended with %v; want exit code 0\n%s", err, h.logs)
+		}
+	case <-time.After(30 * time.Second):
+		h.r.Fatalf("host does not stop\n%s", h.logs)
+	}
+}
+
+// post posts a body and returns status and answer.
+func (h *host) post(path string, body any) (int, map[string]any) {
+	h.r.Helper()
+	b, err := json.Marshal(body)
+	if err != nil {
+		h.r.Fatal(err)
+	}
+	res, err := http.Post(h.url+path, "application/json", bytes.NewReader(b))
+	if err != nil {
+		h.r.Fatal(err)
+	}
+	return h.read(res)
+}
+
+func (h *host) get(path string) (int, map[string]any) {
+	h.r.Helper()
+	res, err := http.Get(h.url + path)
+	if err != nil {
+		h.r.Fatal(err)
+	}
+	return h.read(res)
+}
+
+func (h *host) read(res *http.Response) (int, map[string]any) {
+	h.r.Helper()
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		h.r.Fatal(err)
+	}
+	var v map[string]any
+	if err := json.Unmarshal(b, &v); err != nil {
+		h.r.Fatalf("%s: %v", b, err)
+	}
+	return res.StatusCode, v
+}
+
+// background creates a background response and returns its id.
+func (h *host) background(input string) string {
+	h.r.Helper()
+	status, v := h.post("/v1/responses", map[string]any{"model": "m", "input": input, "background": true})
+	if status != http.StatusOK {
+		h.r.Fatalf("create: %d %v", status, v)
+	}
+	return v["id"].(string)
+}
+
+// await polls a response until it has ended.
+func (h *host) await(id string) map[string]any {
+	h.r.Helper()
+	var v map[string]any
+	h.r.eventually("response "+id+" ends", func() bool {
+		_, v = h.get("/v1/responses/" + id)
+		return v["status"] != "queued" && v["status"] != "in_progress"
+	})
+	return v
+}
+
+// text returns the text of a response's last message.
+func text(v map[string]any) string {
+	var out string
+	items, _ := v["output"].([]any)
+	for _, it := range items {
+		item := it.(map[string]any)
+		if item["type"] != "message" {
+			continue
+		}
+		out = ""
+		for _, c := range item["content"].([]any) {
+			if s, ok := c.(map[string]any)["text"].(string); ok {
+				out += s
+			}
+		}
+	}
+	return out
+}
+
+// db opens the database beside the hosts, to look at rows.
+func (r *rig) db() store.Driver {
+	r.Helper()
+	if r.driver != nil {
+		return r.driver
+	}
+	var err error
+	if path, ok := strings.CutPrefix(r.storeURL, "sqlite:"); ok {
+		r.driver, err = sqlite.Open(context.Background(), path, sqlite.Options{})
+	} else {
+		r.driver, err = postgres.Open(context.Background(), r.storeURL, postgres.Options{})
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(func() {
+		if err := r.driver.Close(); err != nil {
+			r.Error(err)
+		}
+	})
+	return r.driver
+}
+
+// record reads all of a request.
+func (r *rig) record(id string) store.Record {
+	r.Helper()
+	key, err := queue.ParseID(strings.TrimPrefix(id, "resp_"))
+	if err != nil {
+		r.Fatal(err)
+	}
+	rec, err := r.db().Get(context.Background(), "", key, store.Parts{
+		Body: true, Result: true, Steps: true, Events: true, Decisions: true, Usage: true,
+	})
+	if err != nil {
+		r.Fatal(err)
+	}
+	return rec
+}
+
+// eventually waits until ok holds. It looks again and again: what it waits for
+// happens in other processes.
+func (r *rig) eventually(what string, ok func() bool) {
+	r.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(60 * time.Second)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			r.Fatalf("%s: not within 60 s", what)
+		}
+	}
+}

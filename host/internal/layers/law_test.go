@@ -1,0 +1,78 @@
+package layers
+
+// law lists, for each package pattern, the packages of this module that it may
+// import; "!" before a pattern shuts out. Patterns follow path.Match and the
+// first line that matches counts. A package with no line fails the test, so a
+// new package needs a decision. Files that are tests are free.
+var law = []struct{ pkg, mayImport string }{
+	// What authors of plugins import, and what they write.
+	{"sdk/abi", ""},
+	{"sdk/internal/*", "sdk/abi sdk/internal/*"},
+	{"sdk/*", "sdk/abi sdk/internal/*"},
+	{"sdk/*/*", "sdk/* sdk/internal/*"}, // kits for tests of plugins
+	{"examples/tools/*", "sdk/*"},
+	{"policies/*", "sdk/*"},
+
+	// The host's side of the boundary. It never sees host.
+	{"plugins/capability", ""},
+	{"plugins/manifest", "sdk/abi"},
+	{"plugins/internal/*", "sdk/abi plugins/manifest plugins/capability plugins/internal/* plugins/internal/*/*"},
+	{"plugins/internal/*/*", "sdk/abi plugins/manifest plugins/capability plugins/internal/* plugins/internal/*/*"},
+	{"plugins", "sdk/abi plugins/manifest plugins/capability plugins/internal/* plugins/internal/*/*"},
+
+	// Vocabulary: no I/O, no stage.
+	{"host/queue", ""},
+	{"host/tenant", ""},
+	{"host/response", "host/queue"},
+	{"host/policy", "sdk/abi host/queue host/response"},
+
+	// Values and loggers; host maps them.
+	{"host/config", ""},
+	{"host/telemetry", ""},
+
+	// The store and its drivers. A stage may know store, never a driver.
+	{"host/store", "host/queue host/response"},
+	{"host/store/*", "host/store host/queue host/response"},
+
+	// Stages.
+	{"host/demo", ""},
+	{"host/upstream", "sdk/abi host/queue"},
+	{"host/stream", "host/queue host/response host/store"},
+	{"host/loop", "sdk/abi host/queue host/response host/policy host/store host/stream host/upstream"},
+	{"host/processor", "sdk/abi host/queue host/response host/policy host/store host/stream host/upstream host/loop"},
+	{"host/claimer", "host/queue host/response host/store"},
+	{"host/api", "host/queue host/response host/store host/stream host/tenant"},
+	{"host/guest", "plugins plugins/capability plugins/manifest sdk/abi host/queue host/response host/policy host/loop host/store"},
+
+	// The only place that wires, and what stands on it.
+	{"host", "host/* host/store/* plugins !host/store/storetest"},
+	{"host/cmd/*", "host"},
+	{"examples/embed", "host"},
+
+	// Support of tests and benchmarks.
+	{"host/internal/layers", ""},
+	{"host/internal/testdb", ""},
+	{"host/internal/testguest", ""},
+	{"host/internal/endtoend", ""},
+	{"host/internal/bench", "host host/* host/store/* host/internal/* plugins plugins/* sdk/abi"},
+}
+
+// owner names the packages that may import a third-party module.
+type owner struct{ module, pkgs string }
+
+// owners lists every third-party module: one that has no line may not be
+// imported, so a new one needs a decision. Guest code may import no module but
+// the one that infers JSON Schemas.
+var owners = []owner{
+	{"github.com/tetratelabs/wazero", "plugins/internal/engine"},
+	{"github.com/jackc/pgx/v5", "host/store/postgres"},
+	{"modernc.org/sqlite", "host/store/sqlite"},
+	{"go.yaml.in/yaml/v3", "host/config"},
+	{"github.com/google/jsonschema-go", "sdk/tool sdk/policy sdk/internal/* plugins/manifest host/guest"},
+	{"github.com/hashicorp/go-hclog", "host host/* host/internal/* host/cmd/* plugins plugins/internal/*"},
+	{"github.com/fsnotify/fsnotify", "host host/guest host/cmd/*"},
+	{"github.com/google/uuid", "host/queue"},
+	{"golang.org/x/sync", "host host/* host/store/* plugins plugins/internal/*"},
+	{"github.com/fergusstrange/embedded-postgres", "host/internal/testdb"},
+	{"github.com/lib/pq", "host/internal/testdb"}, // embedded-postgres brings it
+}

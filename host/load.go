@@ -1,0 +1,99 @@
+package host
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/casemate/casemate/host/config"
+	"github.com/casemate/casemate/host/telemetry"
+)
+
+// LoadConfig reads the file at path, with the variables of environ
+// ("CASEMATE_LISTEN=…") over it. Without a path it is the configuration for a
+// first look: loopback, a SQLite file, the built-in demo model, and the shipped
+// tools and policies that are found in build/wasm below the working directory
+// or beside the directory of the executable.
+//
+// Logger becomes Config.Logger, at the level that is configured, if one is;
+// nil makes one that writes to standard error. Its errors name file, line, key
+// and what is wanted.
+func LoadConfig(path string, environ []string, logger hclog.Logger) (Config, error) {
+	f, err := loadFile(path, environ)
+	if err != nil {
+		return Config{}, err
+	}
+	if logger == nil {
+		if logger, err = telemetry.Logger(os.Stderr, f.Log.Level, f.Log.Format); err != nil {
+			return Config{}, err
+		}
+	} else if f.Log.Level != "" {
+		level, err := telemetry.Level(f.Log.Level)
+		if err != nil {
+			return Config{}, err
+		}
+		logger.SetLevel(level)
+	}
+	for _, w := range f.Warnings {
+		logger.Warn("configuration: " + w)
+	}
+	c := fromFile(f)
+	c.Logger = logger
+	return c, nil
+}
+
+func loadFile(path string, environ []string) (config.File, error) {
+	if path != "" {
+		return config.Load(path, environ)
+	}
+	dirs := []string{filepath.Join("build", "wasm")}
+	if exe, err := os.Executable(); err == nil {
+		dirs = append(dirs, filepath.Join(filepath.Dir(exe), "..", "build", "wasm"))
+	}
+	return config.Default(environ, dirs)
+}
+
+// fromFile maps the values of a file; what the file left out stays zero.
+func fromFile(f config.File) Config {
+	c := Config{
+		Listen:       f.Listen,
+		Store:        f.Store,
+		Policies:     Policies{Route: f.Policies.Route, Retry: f.Policies.Retry},
+		MaxBodyBytes: f.MaxBodyBytes,
+		Slots:        f.Slots,
+		Lease:        f.Lease,
+		Poll:         f.Poll,
+		Drain:        f.Drain,
+		MaxReaps:     f.MaxReaps,
+		MaxFailures:  f.MaxFailures,
+		FirstEvent:   f.Timeouts.FirstEvent,
+		Idle:         f.Timeouts.Idle,
+		Total:        f.Timeouts.Total,
+		CacheDir:     f.CacheDir,
+	}
+	limits := make(map[string]int, len(f.Upstreams))
+	for _, u := range f.Upstreams {
+		c.Upstreams = append(c.Upstreams, Upstream{Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey})
+		limits[u.Name] = u.MaxInFlight
+	}
+	for _, m := range f.Models {
+		model := Model{Name: m.Name}
+		for _, t := range m.Targets {
+			model.Targets = append(model.Targets, Target{
+				Upstream: t.Upstream, Model: t.Model, Weight: t.Weight, Limit: limits[t.Upstream],
+			})
+		}
+		c.Models = append(c.Models, model)
+	}
+	for _, p := range f.Plugins {
+		c.Plugins = append(c.Plugins, Plugin{File: p.File, Grants: p.Grants})
+	}
+	for _, t := range f.Tenants {
+		c.Tenants = append(c.Tenants, Tenant{
+			Name: t.Name, KeyHashes: t.KeyHashes, Models: t.Models, ToolMode: t.ToolMode, ToolAllow: t.ToolAllow,
+			Weight: t.Weight, MaxRunning: t.MaxRunning,
+		})
+	}
+	return c
+}

@@ -1,0 +1,134 @@
+package host
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/casemate/casemate/host/api"
+	"github.com/casemate/casemate/host/claimer"
+	"github.com/casemate/casemate/host/guest"
+	"github.com/casemate/casemate/host/loop"
+	"github.com/casemate/casemate/host/processor"
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/response"
+	"github.com/casemate/casemate/host/stream"
+	"github.com/casemate/casemate/host/tenant"
+	"github.com/casemate/casemate/plugins"
+)
+
+// Version is the version of this host.
+const Version = "0.1.0"
+
+// wire makes the stages and joins them.
+func (h *Host) wire(ctx context.Context) error {
+	c := h.config
+	h.hub = stream.NewHub(h.store, stream.Options{})
+	caller := &loop.Caller{Policy: h.policy, Upstream: h.upstream}
+	h.claimer = claimer.New(h.store, processor.Processor{
+		Responses: loop.New(h.store, caller, h.catalog, h.hub, loop.Options{
+			MaxFailures: c.MaxFailures, Logger: h.log.Named("loop"),
+		}),
+		Default: processor.NewDefault(caller, h.hub, processor.Options{MaxFailures: c.MaxFailures}),
+	}, claimer.Options{
+		Host: name(), Version: Version, Models: h.upstream.Models(), Slots: c.Slots, Lease: c.Lease,
+		Poll: c.Poll, Drain: c.Drain, MaxReaps: c.MaxReaps, MaxFailures: c.MaxFailures, Logger: h.log.Named("claimer"),
+	})
+	tenants, err := tenants(c)
+	if err != nil {
+		return err
+	}
+	if err := h.driver.SetLanes(ctx, lanes(c)); err != nil {
+		return err
+	}
+	h.api = api.New(api.Options{
+		Store: h.store, Runner: runner{h.claimer}, Models: h.upstream, Tools: granted{h.catalog},
+		Tenants: tenants, Health: h, Hub: h.hub, MaxBodyBytes: c.MaxBodyBytes, Logger: h.log.Named("api"),
+	})
+	return nil
+}
+
+// sources lists the module files of c.
+func sources(c Config) []guest.Source {
+	var all []guest.Source
+	for _, p := range c.Plugins {
+		all = append(all, guest.Source{Role: guest.Tool, File: p.File, Grants: p.Grants})
+	}
+	if c.Policies.Route != "" {
+		all = append(all, guest.Source{Role: guest.Route, File: c.Policies.Route})
+	}
+	if c.Policies.Retry != "" {
+		all = append(all, guest.Source{Role: guest.Retry, File: c.Policies.Retry})
+	}
+	return all
+}
+
+func tenants(c Config) (*tenant.Directory, error) {
+	var entries []tenant.Entry
+	for _, t := range c.Tenants {
+		entries = append(entries, tenant.Entry{
+			Tenant: tenant.Tenant{
+				Name: t.Name, Models: t.Models, Tools: tenant.Tools{Mode: t.ToolMode, Allow: t.ToolAllow},
+				Limits: tenant.Limits{Weight: t.Weight, MaxRunning: t.MaxRunning},
+			},
+			KeyHashes: t.KeyHashes,
+		})
+	}
+	return tenant.New(entries)
+}
+
+// lanes lists the lanes of every tenant: a tenant without limits gets the
+// defaults back, in case it had some.
+func lanes(c Config) []queue.Lane {
+	var all []queue.Lane
+	for _, t := range c.Tenants {
+		for _, m := range c.Models {
+			lane := queue.Lane{Tenant: t.Name, Model: m.Name, Weight: t.Weight, Cap: t.MaxRunning}
+			if lane.Weight <= 0 {
+				lane.Weight = 1
+			}
+			all = append(all, lane)
+		}
+	}
+	return all
+}
+
+// Ready implements api.Health.
+func (h *Host) Ready() []api.Condition {
+	all := []api.Condition{
+		{Name: "store", OK: h.store.Healthy()},
+		{Name: "lease", OK: h.claimer.Live()},
+	}
+	for _, c := range h.catalog.Conditions() {
+		cond := api.Condition{Name: fmt.Sprintf("%s %s", c.Source.Role, c.Source.File), OK: c.Err == nil, Optional: true, Message: "in use: " + c.Digest}
+		if c.Err != nil {
+			cond.Message = fmt.Sprintf("%s; still in use: %s", c.Err, c.Digest)
+		}
+		all = append(all, cond)
+	}
+	return all
+}
+
+// runner is the claimer as the API sees it.
+type runner struct{ *claimer.Claimer }
+
+// Submit implements api.Runner.
+func (r runner) Submit(ctx context.Context, n queue.New, events []response.Event) (api.Run, error) {
+	run, err := r.Claimer.Submit(ctx, n, events)
+	if err != nil {
+		return nil, err // not run: a nil *Run is not a nil api.Run
+	}
+	return run, nil
+}
+
+// granted is the catalog as the API sees it: plugins are granted to every
+// tenant, and each tenant's own rules narrow that.
+type granted struct{ *guest.Catalog }
+
+// Granted implements api.Tools.
+func (g granted) Granted(string) []response.ServerTool { return g.Catalog.Granted() }
+
+// Pack writes a guest's descriptor into its module; see plugins.Pack.
+func Pack(ctx context.Context, wasm []byte) ([]byte, error) { return plugins.Pack(ctx, wasm) }
+
+// Inspect says what a module is without running it; see plugins.Inspect.
+func Inspect(wasm []byte) (plugins.Inspection, error) { return plugins.Inspect(wasm) }
