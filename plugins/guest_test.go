@@ -64,9 +64,8 @@ func (g *guest) entry(name string, body ...[]byte) *guest {
 }
 
 // initialize exports _initialize.
-func (g *guest) initialize(body ...[]byte) *guest {
+func (g *guest) initialize(body ...[]byte) {
 	g.Export(abi.ExportInitialize, g.Func(w.Sig("", ""), body...))
-	return g
 }
 
 // describes adds the marker and a describe that returns d.

@@ -56,7 +56,9 @@ func TestRefusedStartIsNotProcessed(t *testing.T) {
 			t.Errorf("Late() = %d; want 1", c.Late())
 		}
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 }
 
@@ -330,7 +332,9 @@ func TestSlotsBoundClaims(t *testing.T) {
 		cancel()
 		began := time.Now()
 		stopNow() // the second signal
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		if d := time.Since(began); d > time.Second {
 			t.Errorf("a hard stop took %s", d)
 		}

@@ -12,13 +12,16 @@ import (
 
 // emitter carries a response's events to the log and then to its listeners. A
 // stored response's events are committed, under the claim's fence, before
-// anyone sees them; all that gather while one commit is under way share the
-// next. An unstored response's events go to the listeners at once.
+// anyone sees them: deltas as soon as the last commit ended, and all that
+// gather meanwhile share the next; the others with the step that they belong
+// to. So do the deltas of a response that nobody asked to see grow. An
+// unstored response's events go to the listeners at once.
 type emitter struct {
 	store    Store
 	producer *stream.Producer
 	fence    queue.Fence
 	logged   bool
+	live     bool // somebody may watch it grow: deltas do not wait for their step
 	fail     context.CancelCauseFunc // told when the log refuses an event
 
 	order sync.Mutex // held from taking the buffer until it is queued: seq order = commit order
@@ -32,16 +35,27 @@ type emitter struct {
 
 func newEmitter(s Store, p *stream.Producer, c queue.Claim, fail context.CancelCauseFunc) *emitter {
 	e := &emitter{
-		store: s, producer: p, fence: c.Fence(), logged: c.Store, fail: fail,
+		store: s, producer: p, fence: c.Fence(), logged: c.Store, live: c.Stream || c.Background, fail: fail,
 		ready: make(chan struct{}, 1), quit: make(chan struct{}),
 	}
-	if e.logged {
+	if e.logged && e.live {
 		e.wg.Go(e.flush)
 	}
 	return e
 }
 
-// emit queues events; it never waits for the database.
+// stream emits deltas. It never waits for the database.
+func (e *emitter) stream(deltas []response.Event) {
+	e.emit(deltas)
+	if e.logged && e.live {
+		select {
+		case e.ready <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// emit emits events that commit with the next write, if they are logged.
 func (e *emitter) emit(events []response.Event) {
 	if len(events) == 0 {
 		return
@@ -54,10 +68,6 @@ func (e *emitter) emit(events []response.Event) {
 	}
 	e.buf = append(e.buf, events...)
 	e.mu.Unlock()
-	select {
-	case e.ready <- struct{}{}:
-	default:
-	}
 }
 
 // hold keeps what is emitted from now on for the ending: nobody may see a

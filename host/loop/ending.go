@@ -19,7 +19,7 @@ func (r *run) end(p response.Plan) store.Ending {
 		final.Status = "completed"
 	case response.Incomplete:
 		final.Status, final.Reason = "incomplete", p.Reason
-	default:
+	case response.Fail, response.Do: // Do never ends a response
 		return r.failed(p.Failure)
 	}
 	return r.ending(o, final)

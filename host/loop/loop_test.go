@@ -280,10 +280,10 @@ func TestToolRetries(t *testing.T) {
 // back and that the chain is kept.
 func TestQueuedRetryWaits(t *testing.T) {
 	r := newRig(t, func(n int, req demo.Request) demo.Turn {
-		switch {
-		case n == 0:
+		switch n {
+		case 0:
 			return demo.Turn{Calls: calls("add {}")}
-		case n == 1:
+		case 1:
 			return demo.Turn{Status: http.StatusServiceUnavailable}
 		}
 		return demo.Turn{Text: strings.Join(told(req.Body), "")}

@@ -155,7 +155,7 @@ func (r *run) settle(steps []response.Step) {
 	}
 }
 
-// emit queues events: committed with the next commit or before it.
+// emit emits events that belong to what is pending.
 func (r *run) emit(events []response.Event) { r.out.emit(events) }
 
 // commit writes what is pending, if anything, in one transaction.

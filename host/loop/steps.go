@@ -28,7 +28,7 @@ func (r *run) callModel(s response.Step, body []byte, err error, info abi.Reques
 		OnData: func(data []byte) error {
 			deltas, err := fold.Chunk(data)
 			for _, d := range deltas {
-				r.emit(r.stream.Delta(d))
+				r.out.stream(r.stream.Delta(d))
 			}
 			if err != nil {
 				return fmt.Errorf("%w: %w", upstream.ErrInvalid, err)

@@ -11,16 +11,16 @@ import (
 )
 
 var (
-	// ErrUnavailable: the database could not be reached or was too busy, and
+	// ErrUnavailable says that the database could not be reached or was too busy, and
 	// nothing was committed. The same call may succeed later.
 	ErrUnavailable = errors.New("database is unavailable")
-	// ErrExists: a request with this id, or an event with this or a later
-	// sequence number, is stored already.
+	// ErrExists says that a request with this id, or an event with this or a
+	// later sequence number, is stored already.
 	ErrExists = errors.New("already stored")
-	// ErrInvalid: the write breaks a rule of this package. It never reached
-	// the database.
+	// ErrInvalid says that the write breaks a rule of this package. It never
+	// reached the database.
 	ErrInvalid = errors.New("invalid write")
-	// ErrClosed: Run has ended, so nothing is committed any more.
+	// ErrClosed says that Run has ended, so nothing is committed any more.
 	ErrClosed = errors.New("store is closed")
 )
 

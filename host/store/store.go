@@ -160,7 +160,7 @@ func (e *LeaseLost) Error() string {
 // Unwrap returns queue.ErrLeaseLost.
 func (e *LeaseLost) Unwrap() error { return queue.ErrLeaseLost }
 
-// ErrOutdated: the database was migrated by a newer binary.
+// ErrOutdated is returned for a database that a newer binary migrated.
 var ErrOutdated = errors.New("database is newer than this binary")
 
 // ClaimRequest asks for work.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -212,11 +213,42 @@ func (s *server) enqueueToStart(c *http.Client, n int) (time.Duration, error) {
 	var all []time.Duration
 	for range n {
 		began := time.Now()
-		if err := post(c, s.url+"/v1/responses", backBody); err != nil {
+		id, err := create(c, s.url+"/v1/responses", backBody)
+		if err != nil {
 			return 0, err
 		}
 		all = append(all, (<-s.arrived).Sub(began))
+		if err := s.awaitEnd(c, id); err != nil { // the host is idle again
+			return 0, err
+		}
 	}
 	slices.Sort(all)
 	return all[len(all)/2], nil
+}
+
+// create posts a body and returns the id of the response it made.
+func create(c *http.Client, url, body string) (string, error) {
+	res, err := c.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	var v struct {
+		ID string `json:"id"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&v); err != nil {
+		return "", err
+	}
+	return v.ID, nil
+}
+
+// awaitEnd follows a response's stream to its end.
+func (s *server) awaitEnd(c *http.Client, id string) error {
+	res, err := c.Get(s.url + "/v1/responses/" + id + "?stream=true")
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	_, err = io.Copy(io.Discard, res.Body)
+	return err
 }

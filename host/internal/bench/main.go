@@ -31,7 +31,11 @@ func run(ctx context.Context, wasm string, n int) (err error) {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() {
+		if removing := os.RemoveAll(dir); err == nil {
+			err = removing
+		}
+	}()
 	pgURL, done, err := testdb.Fresh()
 	if err != nil {
 		return err

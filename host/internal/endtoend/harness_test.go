@@ -40,7 +40,11 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
 	built = dir
 	if err := build(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -207,7 +211,9 @@ func (h *host) signal(s syscall.Signal) {
 func (h *host) kill() {
 	h.r.Helper()
 	h.signal(syscall.SIGKILL)
-	<-h.done
+	if err := <-h.done; err == nil {
+		h.r.Fatal("a killed host ended well")
+	}
 }
 
 // term asks the host to stop and waits until it has.

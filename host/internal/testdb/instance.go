@@ -172,6 +172,6 @@ func (s *instance) stop() {
 		s.watch = nil
 	}
 	if s.dir != "" {
-		os.RemoveAll(s.dir)
+		_ = os.RemoveAll(s.dir) // the watching script removes it as well
 	}
 }

@@ -180,7 +180,7 @@ from k where lane.id = k.id`
 
 // healLanes runs on one host at a time; the others have nothing to add.
 func (d *driver) healLanes(ctx context.Context) error {
-	var busy = errors.New("another host sweeps")
+	busy := errors.New("another host sweeps")
 	err := pgx.BeginFunc(ctx, d.pool, func(t pgx.Tx) error {
 		var mine bool
 		if err := t.QueryRow(ctx, `select pg_try_advisory_xact_lock($1)`, int64(lockSweeping)).Scan(&mine); err != nil {

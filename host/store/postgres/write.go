@@ -80,7 +80,7 @@ func (d *driver) resolve(ctx context.Context, xid string, cause error) error {
 		case <-time.After(resolvePause):
 		case <-ctx.Done():
 			// Not ErrUnavailable, which says that nothing was committed.
-			return fmt.Errorf("postgres: write: transaction %s may have been committed: %v", xid, cause)
+			return fmt.Errorf("postgres: write: transaction %s may have been committed: %s", xid, cause.Error())
 		}
 	}
 }

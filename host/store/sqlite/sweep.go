@@ -145,28 +145,38 @@ func (t *tx) reap(r store.SweepRequest) (reaped, lost int, err error) {
 		return 0, 0, err
 	}
 	for _, m := range rows {
-		switch m.state {
-		case queue.Waiting:
+		if m.state == queue.Waiting {
 			reaped++
-			_, err = t.exec(reapedWaiting, m.id[:], t.now)
-		case queue.Failed:
+		}
+		if m.state == queue.Failed {
 			lost++
-			_, err = t.exec(reapedFailed, m.id[:], t.now)
-			if err == nil && !m.store {
-				err = t.forget(m.id)
-			}
-		default:
-			_, err = t.exec(removeDeleted, m.id[:])
 		}
-		if err == nil {
-			err = t.occupy(m.lane, -1)
-		}
-		if err != nil {
+		if err := t.reaped(m); err != nil {
 			return 0, 0, err
 		}
 	}
 	_, err = t.exec(removeWorkers)
 	return reaped, lost, err
+}
+
+// reaped finishes what reapRequests did to a row.
+func (t *tx) reaped(m moved) error {
+	query, args := removeDeleted, []any{m.id[:]} // canceled
+	if m.state == queue.Waiting {
+		query, args = reapedWaiting, append(args, t.now)
+	}
+	if m.state == queue.Failed {
+		query, args = reapedFailed, append(args, t.now)
+	}
+	if _, err := t.exec(query, args...); err != nil {
+		return err
+	}
+	if m.state == queue.Failed && !m.store {
+		if err := t.forget(m.id); err != nil {
+			return err
+		}
+	}
+	return t.occupy(m.lane, -1)
 }
 
 // healLanes makes every lane say what its rows say, and lets those compete

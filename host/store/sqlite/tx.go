@@ -66,7 +66,7 @@ func (t *tx) statement(query string) (*sql.Stmt, error) {
 
 // exec returns how many rows were changed.
 func (t *tx) exec(query string, args ...any) (int, error) {
-	s, err := t.statement(query)
+	s, err := t.statement(query) //nolint:sqlclosecheck // closed with the driver
 	if err != nil {
 		return 0, err
 	}
@@ -80,7 +80,7 @@ func (t *tx) exec(query string, args ...any) (int, error) {
 
 // one reads one row; the error is sql.ErrNoRows when there is none.
 func (t *tx) one(query string, args []any, dest ...any) error {
-	s, err := t.statement(query)
+	s, err := t.statement(query) //nolint:sqlclosecheck // closed with the driver
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (t *tx) one(query string, args []any, dest ...any) error {
 
 // each reads all rows; f scans one.
 func (t *tx) each(query string, args []any, f func(scan) error) error {
-	s, err := t.statement(query)
+	s, err := t.statement(query) //nolint:sqlclosecheck // closed with the driver
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func testCapSetLater(h *harness) {
 	h.enqueueMany(6)
 	claims := h.claimN(w, 4)
 	h.cancel(h.start(claims[0]).ID)
-	if l := h.lane(tenant, model); l.Running != 0 || l.Owned != 4 {
+	if l := h.lane(); l.Running != 0 || l.Owned != 4 {
 		h.Errorf("uncapped: got %+v", l)
 	}
 	h.capped(4)
@@ -179,7 +179,7 @@ func testCapNeverExceeded(h *harness) {
 		h.Error("no sample saw a request running")
 	}
 	h.wantExact()
-	if l := h.lane(tenant, model); l.Running != 0 {
+	if l := h.lane(); l.Running != 0 {
 		h.Errorf("at the end: got %d running, want 0", l.Running)
 	}
 }
@@ -194,6 +194,9 @@ func testCapSetConcurrently(h *harness) {
 		l := queue.Lane{Tenant: tenant, Model: model, Weight: 1, Cap: []int{0, 4, 0, 9}[round%4]}
 		if err := h.d.SetLanes(ctx, []queue.Lane{l}); err != nil && ctx.Err() == nil {
 			h.Errorf("SetLanes: %v", err)
+		}
+		if _, err := h.d.Sweep(ctx, store.SweepRequest{}); err != nil && ctx.Err() == nil {
+			h.Errorf("Sweep: %v", err) // it heals a lane that slept through a hand-back
 		}
 		s, err := h.d.Stats(ctx)
 		if err != nil {

@@ -31,7 +31,7 @@ func testClaimOrder(h *harness) {
 			h.Errorf("claim %d: got %s, want %s", i, c.ID, want)
 		}
 	}
-	if l := h.lane(tenant, model); l.Ready {
+	if l := h.lane(); l.Ready {
 		h.Error("an empty lane is ready")
 	}
 }
@@ -172,12 +172,10 @@ func testNoCredit(h *harness) {
 	h.enqueueMany(200, of("fresh", model))
 	h.enqueueMany(20, of("busy", model))
 	got := map[string]int{}
-	for range 20 {
-		for _, c := range h.claimN(w, 2) {
-			got[c.Tenant]++
-		}
+	for range 30 {
+		got[h.claim(w).Tenant]++
 	}
-	if got["busy"] < 15 {
+	if got["busy"] < 12 {
 		h.Errorf("got %v, want about half each", got)
 	}
 }

@@ -162,9 +162,9 @@ func testDeleteCanceled(h *harness) {
 			h.must(store.Write{Fence: queue.Fence{ID: c.ID, Attempt: 1, State: queue.Canceled}, LetGo: true})
 		case "reaped":
 			h.kill(w)
-			h.reapUntil("let go", 3, func(store.Swept) bool { return h.lane(tenant, model).Running == 0 })
+			h.reapUntil("let go", 3, func(store.Swept) bool { return h.lane().Running == 0 })
 		}
-		if l := h.lane(tenant, model); l.Running != 0 || l.Owned != 0 {
+		if l := h.lane(); l.Running != 0 || l.Owned != 0 {
 			h.Errorf("%s: got running %d, owned %d, want 0", end, l.Running, l.Owned)
 		}
 		h.must(store.Write{Insert: request(func(n *queue.New) { n.ID = c.ID })}) // the row is gone
@@ -182,7 +182,7 @@ func testStats(h *harness) {
 	if s.States[queue.Pending] != 1 || s.States[queue.Claimed] != 1 || s.States[queue.Completed] != 1 {
 		h.Errorf("states: got %v", s.States)
 	}
-	if l := h.lane(tenant, model); l.Pending != 1 || l.Owned != 1 || l.Running != 1 || l.Cap != 9 || !l.Ready || l.VTime != 2 {
+	if l := h.lane(); l.Pending != 1 || l.Owned != 1 || l.Running != 1 || l.Cap != 9 || !l.Ready || l.VTime != 2 {
 		h.Errorf("lane: got %+v", l)
 	}
 }

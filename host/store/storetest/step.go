@@ -22,10 +22,14 @@ var stepCases = []testCase{
 func testSteps(h *harness) {
 	c := h.running(h.worker())
 	want := []response.Step{
-		{Kind: response.ModelCall, State: response.Completed, Tries: 2, Attempt: 1, Output: []byte(`{"text":"a\u0000b"}`), Status: 200, RetryAfter: -1,
-			Class: queue.OK, Usage: response.Usage{Input: 1, Output: 2, Cached: 3, CacheWrite: 4, Reasoning: 5}},
-		{Ordinal: 1, Kind: response.ToolCall, State: response.Running, CallID: "call_1", Tool: "calculator", Plugin: "calc", Effects: "pure",
-			Generation: "sha256:1", Input: []byte(`{"x":1}`), Fuel: math.MaxInt64},
+		{
+			Kind: response.ModelCall, State: response.Completed, Tries: 2, Attempt: 1, Output: []byte(`{"text":"a\u0000b"}`), Status: 200, RetryAfter: -1,
+			Class: queue.OK, Usage: response.Usage{Input: 1, Output: 2, Cached: 3, CacheWrite: 4, Reasoning: 5},
+		},
+		{
+			Ordinal: 1, Kind: response.ToolCall, State: response.Running, CallID: "call_1", Tool: "calculator", Plugin: "calc", Effects: "pure",
+			Generation: "sha256:1", Input: []byte(`{"x":1}`), Fuel: math.MaxInt64,
+		},
 		{Ordinal: 2, Kind: response.ToolCall, State: response.Failed, Verdict: response.Final, Class: queue.GuestTrap, Code: "trap", Output: []byte("error")},
 		{Ordinal: 10, Kind: response.ToolCall, State: response.Skipped, CallID: "\x00 any text \xff", Tool: "\x00\xfe", RetryAfter: 1500},
 		{Scope: "1", Kind: response.ToolCall, State: response.Abandoned},

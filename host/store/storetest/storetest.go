@@ -297,8 +297,8 @@ func (h *harness) stats() store.Stats {
 	return s
 }
 
-// lane returns one lane's counters; they are zero for a lane never used.
-func (h *harness) lane(tenant, model string) store.LaneStat {
+// lane returns the default lane's counters; they are zero before its first use.
+func (h *harness) lane() store.LaneStat {
 	h.Helper()
 	for _, l := range h.stats().Lanes {
 		if l.Tenant == tenant && l.Model == model {

@@ -48,7 +48,7 @@ func testInsertPending(h *harness) {
 	if string(r.Body) != "{}" || len(r.Events) != 1 {
 		h.Errorf("got body %q and %d events", r.Body, len(r.Events))
 	}
-	if l := h.lane(tenant, model); !l.Ready || l.Pending != 1 || l.Weight != 1 || l.Cap != 0 {
+	if l := h.lane(); !l.Ready || l.Pending != 1 || l.Weight != 1 || l.Cap != 0 {
 		h.Errorf("lane: got %+v", l)
 	}
 }

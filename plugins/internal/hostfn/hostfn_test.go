@@ -3,7 +3,6 @@ package hostfn_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 
 	"github.com/casemate/casemate/plugins/capability"
@@ -20,8 +19,9 @@ func session(f kv) *hostfn.Session {
 	return hostfn.New(capability.Env{KV: f, Granted: granted}, 1000)
 }
 
-func request(key string, body []byte) []byte {
-	return abi.EncodeFrame(fmt.Appendf(nil, `{"key":%q}`, key), body)
+// request is a frame about the key "k".
+func request(body []byte) []byte {
+	return abi.EncodeFrame([]byte(`{"key":"k"}`), body)
 }
 
 // head returns the JSON head of the reply that v stands for.
@@ -54,7 +54,7 @@ func TestPutCaps(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := session(nil)
 			for i := range tt.puts + 1 {
-				v, err := s.Call(t.Context(), abi.OpKVPut, request("k", make([]byte, tt.size)))
+				v, err := s.Call(t.Context(), abi.OpKVPut, request(make([]byte, tt.size)))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -75,7 +75,7 @@ func TestPutCaps(t *testing.T) {
 
 func TestPutKeepsNoGuestMemory(t *testing.T) {
 	s := session(nil)
-	req := request("k", []byte("value"))
+	req := request([]byte("value"))
 	if _, err := s.Call(t.Context(), abi.OpKVPut, req); err != nil {
 		t.Fatal(err)
 	}
@@ -88,14 +88,14 @@ func TestPutKeepsNoGuestMemory(t *testing.T) {
 func TestPortErrors(t *testing.T) {
 	broken := errors.New("broken")
 	s := session(func(context.Context, string) ([]byte, bool, error) { return nil, false, broken })
-	_, err := s.Call(t.Context(), abi.OpKVGet, request("k", nil))
+	_, err := s.Call(t.Context(), abi.OpKVGet, request(nil))
 	var port *hostfn.PortError
 	if !errors.As(err, &port) || !errors.Is(err, broken) || port.Op != abi.OpKVGet {
 		t.Errorf("error = %v, want a PortError of %s", err, abi.OpKVGet)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	s = session(func(ctx context.Context, _ string) ([]byte, bool, error) { cancel(); return nil, false, ctx.Err() })
-	if _, err := s.Call(ctx, abi.OpKVGet, request("k", nil)); !errors.Is(err, context.Canceled) || errors.As(err, &port) {
+	if _, err := s.Call(ctx, abi.OpKVGet, request(nil)); !errors.Is(err, context.Canceled) || errors.As(err, &port) {
 		t.Errorf("error of a canceled get = %v, want canceled", err)
 	}
 }
@@ -106,7 +106,7 @@ func TestHeldReplies(t *testing.T) {
 	s := session(func(context.Context, string) ([]byte, bool, error) { return large, true, nil })
 	full := false
 	for range 20 {
-		v, err := s.Call(t.Context(), abi.OpKVGet, request("k", nil))
+		v, err := s.Call(t.Context(), abi.OpKVGet, request(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +116,7 @@ func TestHeldReplies(t *testing.T) {
 		t.Error("20 MiB of replies were held")
 	}
 	s.Close(1)
-	if v, _ := s.Call(t.Context(), abi.OpKVGet, request("k", nil)); v < 0 {
+	if v, _ := s.Call(t.Context(), abi.OpKVGet, request(nil)); v < 0 {
 		t.Errorf("after a close = %d, want a reply", v)
 	}
 }
