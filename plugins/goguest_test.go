@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -14,31 +11,22 @@ import (
 
 	"github.com/casemate/casemate/plugins"
 	"github.com/casemate/casemate/sdk/abi"
+	"github.com/casemate/casemate/sdk/guesttest"
 )
 
 // goGuest is built once for all tests.
-var goGuest = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "goguest")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	file := filepath.Join(dir, "goguest.wasm")
-	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", file, "./testdata/goguest")
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return os.ReadFile(file)
-})
+var goGuest struct {
+	once sync.Once
+	wasm []byte
+}
 
 func buildGo(t testing.TB) []byte {
 	t.Helper()
-	wasm, err := goGuest()
-	if err != nil {
-		t.Fatal(err)
+	goGuest.once.Do(func() { goGuest.wasm = guesttest.Build(t, "testdata/goguest") })
+	if goGuest.wasm == nil {
+		t.Fatal("the guest was not built")
 	}
-	return wasm
+	return goGuest.wasm
 }
 
 func TestGoGuest(t *testing.T) {

@@ -93,7 +93,7 @@ func (r *rig) call(name, arguments string) loop.ToolResult {
 
 func TestTool(t *testing.T) {
 	r := newRig(t)
-	r.apply(r.tool("examples/tools/calculator"))
+	r.apply(r.tool("../../examples/tools/calculator"))
 	tools := r.catalog.Granted()
 	if len(tools) != 1 || tools[0].Name != "calculator" || tools[0].Effects != "pure" || tools[0].Generation == "" {
 		t.Fatalf("granted %+v; want the pure calculator with its digest", tools)
@@ -109,7 +109,7 @@ func TestTool(t *testing.T) {
 
 func TestCheckArguments(t *testing.T) {
 	r := newRig(t)
-	r.apply(r.tool("examples/tools/calculator"))
+	r.apply(r.tool("../../examples/tools/calculator"))
 	set := r.catalog.Resolve("acme", []response.Offer{{Name: "c", Plugin: "calculator", Tool: "calculator"}})
 	defer set.Release()
 	tool := set.Tools()[0]
@@ -125,7 +125,7 @@ func TestCheckArguments(t *testing.T) {
 
 func TestStateNeedsItsGrant(t *testing.T) {
 	r := newRig(t)
-	r.apply(r.tool("examples/tools/notes", abi.OpKVGet, abi.OpKVPut))
+	r.apply(r.tool("../../examples/tools/notes", abi.OpKVGet, abi.OpKVPut))
 	res := r.call("notes", `{"op":"add","text":"milk"}`)
 	if res.Class != queue.OK || len(res.KV) != 1 || res.KV[0].Plugin != "notes" {
 		t.Fatalf("add: %+v; want one write to its own state", res)
@@ -137,7 +137,7 @@ func TestStateNeedsItsGrant(t *testing.T) {
 	if res := r.call("notes", `{"op":"list"}`); res.Class != queue.OK || !strings.Contains(res.Output, "milk") {
 		t.Errorf("list: %+v; want the note", res)
 	}
-	r.apply(r.tool("examples/tools/notes")) // the same module, nothing granted
+	r.apply(r.tool("../../examples/tools/notes")) // the same module, nothing granted
 	if res := r.call("notes", `{"op":"add","text":"milk"}`); res.Class == queue.OK || len(res.KV) != 0 {
 		t.Errorf("without the grant: %+v; want a failure and no write", res)
 	}
@@ -145,7 +145,7 @@ func TestStateNeedsItsGrant(t *testing.T) {
 
 func TestResolveLeavesOutWhatIsGone(t *testing.T) {
 	r := newRig(t)
-	r.apply(r.tool("examples/tools/calculator"))
+	r.apply(r.tool("../../examples/tools/calculator"))
 	set := r.catalog.Resolve("acme", []response.Offer{
 		{Name: "calculator", Plugin: "calculator", Tool: "calculator"},
 		{Name: "x", Plugin: "gone", Tool: "x"},
@@ -161,7 +161,7 @@ func TestResolveLeavesOutWhatIsGone(t *testing.T) {
 // began with.
 func TestPinnedToolOutlivesItsModule(t *testing.T) {
 	r := newRig(t)
-	calculator := r.tool("examples/tools/calculator")
+	calculator := r.tool("../../examples/tools/calculator")
 	r.apply(calculator)
 	set := r.catalog.Resolve("acme", []response.Offer{{Name: "calculator", Plugin: "calculator", Tool: "calculator"}})
 	r.apply() // dropped
@@ -185,7 +185,7 @@ func question(t *testing.T) abi.RetryQuestion {
 
 func TestPolicySwap(t *testing.T) {
 	r := newRig(t)
-	usual, eager := testguest.Build(t, "policies/retry-default"), testguest.Build(t, "policies/retry-eager")
+	usual, eager := testguest.Build(t, "../../policies/retry-default"), testguest.Build(t, "../../policies/retry-eager")
 	file := r.file("retry.wasm", usual)
 	source := guest.Source{Role: guest.Retry, File: file}
 	decide := func() policy.Decision {
@@ -209,8 +209,8 @@ func TestPolicySwap(t *testing.T) {
 		t.Errorf("decided by %s after the swap; want the new module", second.Generation)
 	}
 	for name, rubbish := range map[string][]byte{
-		"not Wasm": []byte("rubbish"), "a tool": testguest.Build(t, "examples/tools/calculator"),
-		"another kind of policy": testguest.Build(t, "policies/route-default"),
+		"not Wasm": []byte("rubbish"), "a tool": testguest.Build(t, "../../examples/tools/calculator"),
+		"another kind of policy": testguest.Build(t, "../../policies/route-default"),
 	} {
 		r.file("retry.wasm", rubbish)
 		if err := r.catalog.Refresh(t.Context(), file); err == nil {
@@ -234,7 +234,7 @@ func TestPolicySwap(t *testing.T) {
 // compiling may make a module overrun its 100 ms.)
 func TestSwapWhileAsked(t *testing.T) {
 	r := newRig(t)
-	modules := [][]byte{testguest.Build(t, "policies/retry-default"), testguest.Build(t, "policies/retry-eager")}
+	modules := [][]byte{testguest.Build(t, "../../policies/retry-default"), testguest.Build(t, "../../policies/retry-eager")}
 	file := r.file("retry.wasm", modules[0])
 	r.apply(guest.Source{Role: guest.Retry, File: file})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -262,8 +262,8 @@ func TestSwapWhileAsked(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	r := newRig(t)
-	calculator := r.tool("examples/tools/calculator")
-	twice := guest.Source{Role: guest.Tool, File: r.file("copy.wasm", testguest.Build(t, "examples/tools/calculator"))}
+	calculator := r.tool("../../examples/tools/calculator")
+	twice := guest.Source{Role: guest.Tool, File: r.file("copy.wasm", testguest.Build(t, "../../examples/tools/calculator"))}
 	tests := []struct {
 		name    string
 		sources []guest.Source
@@ -287,7 +287,7 @@ func TestReadResult(t *testing.T) {
 	// What a guest answers is checked by its shape: see testdata of plugins for
 	// guests that answer rubbish; here only that JSON goes to the model as text.
 	r := newRig(t)
-	r.apply(r.tool("examples/tools/notes", abi.OpKVGet, abi.OpKVPut))
+	r.apply(r.tool("../../examples/tools/notes", abi.OpKVGet, abi.OpKVPut))
 	res := r.call("notes", `{"op":"list"}`)
 	var v struct{ Notes []string }
 	if err := json.Unmarshal([]byte(res.Output), &v); err != nil || res.Class != queue.OK {

@@ -21,7 +21,7 @@ type emitter struct {
 	producer *stream.Producer
 	fence    queue.Fence
 	logged   bool
-	live     bool // somebody may watch it grow: deltas do not wait for their step
+	live     bool                    // somebody may watch it grow: deltas do not wait for their step
 	fail     context.CancelCauseFunc // told when the log refuses an event
 
 	order sync.Mutex // held from taking the buffer until it is queued: seq order = commit order

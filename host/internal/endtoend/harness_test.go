@@ -27,7 +27,7 @@ import (
 	"github.com/casemate/casemate/host/store/sqlite"
 )
 
-// built is where TestMain puts the binary and the guests.
+// built is where the binary and the guests are.
 var built string
 
 func TestMain(m *testing.M) {
@@ -46,32 +46,26 @@ func testMain(m *testing.M) int {
 		}
 	}()
 	built = dir
-	if err := build(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
 	return testdb.Main(m)
 }
 
-// build builds the binary and the guests.
-func build() error {
-	cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(built, "casemate"), "github.com/casemate/casemate/host/cmd/casemate")
+// buildOnce builds the binary and the guests, for the first test that needs them.
+var buildOnce sync.Once
+
+func build(t *testing.T) {
+	t.Helper()
+	cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(built, "casemate"), "../../cmd/casemate")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the host: %w\n%s", err, out)
+		t.Fatalf("build the host: %v\n%s", err, out)
 	}
 	for _, folder := range []string{
-		"host/internal/endtoend/testdata/waiter", "host/internal/endtoend/testdata/stubborn",
-		"policies/retry-default", "policies/retry-eager",
+		"testdata/waiter", "testdata/stubborn", "../../../policies/retry-default", "../../../policies/retry-eager",
 	} {
-		wasm, err := testguest.Compile(folder)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(built, filepath.Base(folder)+".wasm"), wasm, 0o600); err != nil {
-			return err
+		file := filepath.Join(built, filepath.Base(folder)+".wasm")
+		if err := os.WriteFile(file, testguest.Build(t, folder), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
-	return nil
 }
 
 // rig is one scripted upstream, one database and any number of hosts on them.
@@ -87,6 +81,8 @@ type rig struct {
 }
 
 func newRig(t *testing.T, storeURL string, script demo.Script) *rig {
+	t.Helper()
+	buildOnce.Do(func() { build(t) })
 	srv, err := demo.Start(script)
 	if err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ var law = []struct{ pkg, mayImport string }{
 	// Support of tests and benchmarks.
 	{"host/internal/layers", ""},
 	{"host/internal/testdb", ""},
-	{"host/internal/testguest", ""},
+	{"host/internal/testguest", "sdk/guesttest"},
 	{"host/internal/endtoend", ""},
 	{"host/internal/bench", "host host/* host/store/* host/internal/* plugins plugins/* sdk/abi"},
 }
