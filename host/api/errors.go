@@ -219,10 +219,12 @@ func explainOutcome(o queue.Outcome, cause error) *Error {
 	return e
 }
 
-// ofAccount reports whether an upstream's status speaks of who the host is to it.
+// ofAccount reports whether an upstream's status speaks of the host's account
+// or address there, as it is configured.
 func ofAccount(status int) bool {
 	switch status {
-	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden, http.StatusProxyAuthRequired:
+	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden, http.StatusNotFound,
+		http.StatusMethodNotAllowed, http.StatusProxyAuthRequired:
 		return true
 	}
 	return false

@@ -44,6 +44,12 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Request-Id", x.id)
 	defer x.end()
 	rt, h, id, err := a.find(r)
+	if err == nil && r.Header.Get(queue.HopHeader) != "" {
+		err = &Error{
+			Status: http.StatusLoopDetected, Code: "loop_detected", Final: true,
+			Message: "This request comes from a Casemate host: its upstreams' base_url must not lead back to one.",
+		}
+	}
 	x.route, x.pathID = rt.path, id
 	if err == nil && !rt.public {
 		err = a.authenticate(x)

@@ -23,7 +23,6 @@ type Store interface {
 	Claim(ctx context.Context, c store.ClaimRequest) ([]queue.Claim, error)
 	Heartbeat(ctx context.Context, b store.Beat) (store.Pulse, error)
 	Sweep(ctx context.Context, s store.SweepRequest) (store.Swept, error)
-	Get(ctx context.Context, tenant string, id queue.ID, parts store.Parts) (store.Record, error)
 	Backlog() int
 	Healthy() bool
 }
@@ -94,10 +93,16 @@ type Claimer struct {
 
 	mu       sync.Mutex
 	runs     map[queue.ID]*Run
-	queued   int // runs that came from a claim
-	realtime int // runs that were submitted, and those being inserted
-	stopping bool
-	wg       sync.WaitGroup // one per place taken
+	queued   int                  // runs that came from a claim
+	realtime int                  // runs that were submitted, and those being inserted
+	stopping bool                 // takes no more
+	shutting bool                 // hands back what still runs
+	unknown  map[queue.Fence]bool // rows that the last heartbeat named and that ran nowhere here
+	wg       sync.WaitGroup       // one per place taken
+	tidying  sync.WaitGroup       // one per stray
+
+	writes    context.Context // ends when a shutdown no longer waits for the database
+	endWrites context.CancelFunc
 
 	late atomic.Uint64
 }
@@ -105,10 +110,12 @@ type Claimer struct {
 // New returns a Claimer; call Run to make it work.
 func New(s Store, p Processor, o Options) *Claimer {
 	o = o.withDefaults()
-	return &Claimer{
+	c := &Claimer{
 		store: s, proc: p, opt: o, lease: newLease(o.Lease),
 		wake: make(chan struct{}, 1), ready: make(chan struct{}), runs: map[queue.ID]*Run{},
 	}
+	c.writes, c.endWrites = context.WithCancel(context.Background())
+	return c
 }
 
 // Run works until ctx ends; then it claims no more, lets work go on for the
@@ -123,11 +130,14 @@ func (c *Claimer) Run(ctx, hard context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	wg.Go(func() { c.beats(life) })
-	wg.Go(func() { c.sweeps(ctx) })
+	wg.Go(func() { c.fence(life) })
+	wg.Go(func() { c.sweeps(life) })
 	c.claims(ctx)
 	c.drain(hard)
 	end()
 	wg.Wait()
+	c.endWrites()
+	c.tidying.Wait()
 	c.leave()
 	return nil
 }
@@ -231,10 +241,11 @@ func (c *Claimer) Enqueue(ctx context.Context, n queue.New, events []response.Ev
 // Submit inserts a realtime request and runs it here. The errors: one that
 // wraps queue.ErrAtCap, or an *Unavailable.
 func (c *Claimer) Submit(ctx context.Context, n queue.New, events []response.Event) (*Run, error) {
-	n.Worker = c.lease.id()
+	began := time.Now()
 	if err := c.admit(); err != nil {
 		return nil, err
 	}
+	n.Worker = c.lease.id()
 	// The row must not outlive its run: a client that leaves now cancels the
 	// run, not the insert.
 	if err := c.store.Write(context.WithoutCancel(ctx), store.Write{Insert: &n, Events: events}); err != nil {
@@ -244,7 +255,10 @@ func (c *Claimer) Submit(ctx context.Context, n queue.New, events []response.Eve
 	claim := queue.Claim{
 		ID: n.ID, Tenant: n.Tenant, Model: n.Model, Path: n.Path, Tier: n.Tier, Stream: n.Stream,
 		Background: n.Background, Store: n.Store, Realtime: true, Attempt: 1, State: queue.Processing,
-		Created: n.ID.Time(), Remaining: n.DeadlineIn, Body: n.Body,
+		Created: n.ID.Time(), Body: n.Body,
+	}
+	if n.DeadlineIn > 0 {
+		claim.Remaining = max(n.DeadlineIn-time.Since(began), time.Millisecond)
 	}
 	return c.start(claim, false), nil
 }
@@ -309,7 +323,15 @@ func (c *Claimer) stopAll(cause error) {
 	}
 }
 
-// drain waits for the runs, then hands the rest back.
+// How long a shutdown waits: for runs to stop and be handed back, for that
+// after a second signal, and for runs that do not stop.
+const (
+	handBackGrace = 5 * time.Second
+	hardGrace     = 2 * time.Second
+)
+
+// drain waits for the runs, then hands the rest back. It ends even when the
+// database is away or a guest does not stop.
 func (c *Claimer) drain(hard context.Context) {
 	c.mu.Lock()
 	c.stopping = true
@@ -319,16 +341,38 @@ func (c *Claimer) drain(hard context.Context) {
 		c.wg.Wait()
 		close(done)
 	}()
-	timer := time.NewTimer(c.opt.Drain)
+	if within(c.opt.Drain, done, hard.Done()) {
+		return
+	}
+	c.mu.Lock()
+	c.shutting = true
+	c.mu.Unlock()
+	c.stopAll(queue.ErrShutdown)
+	if within(handBackGrace, done, hard.Done()) || within(hardGrace, done, nil) {
+		return
+	}
+	c.endWrites()
+	if !within(hardGrace, done, nil) {
+		c.opt.Logger.Error("work does not stop; others will take it over", "requests", c.Running())
+	}
+}
+
+// within waits up to d for done, or for early, and reports whether done came.
+func within(d time.Duration, done, early <-chan struct{}) bool {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-done:
-		return
+		return true
+	case <-early:
 	case <-timer.C:
-	case <-hard.Done():
 	}
-	c.stopAll(queue.ErrShutdown)
-	<-done
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
 }
 
 func (c *Claimer) leave() {

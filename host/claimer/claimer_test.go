@@ -78,7 +78,9 @@ func TestCancelByHeartbeat(t *testing.T) {
 		f := &fakeStore{pending: []queue.Claim{cl}}
 		c, stop := start(t, f, untilStopped(&stopped))
 		synctest.Wait()
-		f.set(func() { f.canceled = []queue.ID{cl.ID} })
+		f.set(func() {
+			f.held = []store.Held{{Fence: queue.Fence{ID: cl.ID, Attempt: cl.Attempt, State: queue.Canceled}}}
+		})
 		time.Sleep(lease / 4)
 		synctest.Wait()
 		stopped.only(t, queue.ErrCanceled)
@@ -88,25 +90,93 @@ func TestCancelByHeartbeat(t *testing.T) {
 		if c.Running() != 0 {
 			t.Errorf("%d run; want none", c.Running())
 		}
-		f.set(func() { f.canceled = nil })
+		f.set(func() { f.held = nil })
 		stop()
 	})
 }
 
-func TestCanceledAndGoneIsLetGo(t *testing.T) {
+// TestStraysAreEnded checks that rows that name this host and run nowhere do
+// not hang for ever, and are not touched before the second heartbeat.
+func TestStraysAreEnded(t *testing.T) {
+	tests := []struct {
+		name  string
+		state queue.State
+		alone bool
+		moves []queue.State
+		letGo int
+	}{
+		{"canceled", queue.Canceled, false, nil, 1},
+		{"claimed", queue.Claimed, false, []queue.State{queue.Pending}, 0},
+		{"processing", queue.Processing, false, []queue.State{queue.Pending}, 0},
+		{"nobody could go on", queue.Processing, true, []queue.State{queue.Failed}, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fakeStore{held: []store.Held{{
+					Fence: queue.Fence{ID: queue.NewID(), Attempt: 7, State: tt.state}, Alone: tt.alone,
+				}}}
+				_, stop := start(t, f, nil)
+				time.Sleep(lease/4 + time.Second)
+				if moves, letGo := f.written(); len(moves)+letGo != 0 {
+					t.Error("a row was touched at the first heartbeat that named it")
+				}
+				time.Sleep(lease / 4)
+				synctest.Wait()
+				if moves, letGo := f.written(); !slices.Equal(moves, tt.moves) || letGo != tt.letGo {
+					t.Errorf("moves %v, let go %d times; want %v, %d", moves, letGo, tt.moves, tt.letGo)
+				}
+				f.set(func() { f.held = nil })
+				stop()
+			})
+		})
+	}
+}
+
+// TestCancelThatTheFrontCouldNotWrite checks that a run that was stopped for a
+// client that left is canceled by its worker when the front could not.
+func TestCancelThatTheFrontCouldNotWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		id := queue.NewID()
-		f := &fakeStore{
-			canceled: []queue.ID{id},
-			records:  map[queue.ID]store.Record{id: {ID: id, State: queue.Canceled, Worker: 1, Attempt: 7}},
-		}
-		_, stop := start(t, f, nil)
-		time.Sleep(lease / 4)
+		cl := claim()
+		f := &fakeStore{pending: []queue.Claim{cl}}
+		f.refuseLetGo = &store.LeaseLost{ID: cl.ID, State: queue.Processing, Attempt: cl.Attempt}
+		var stopped causes
+		c, stop := start(t, f, untilStopped(&stopped))
 		synctest.Wait()
-		if _, letGo := f.written(); letGo == 0 {
-			t.Error("a canceled request that runs nowhere kept its slot")
+		c.Stop(cl.ID, queue.ErrCanceled)
+		synctest.Wait()
+		moves, letGo := f.written()
+		if !slices.Equal(moves, []queue.State{queue.Processing, queue.Canceled}) || letGo != 2 {
+			t.Errorf("moves %v, let go %d times; want processing, canceled, 2", moves, letGo)
 		}
 		stop()
+	})
+}
+
+func TestOutcomeThatCannotBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeStore{pending: []queue.Claim{claim()}, refuse: errors.New("bad bytes"), refuseOnce: true}
+		_, stop := start(t, f, func(context.Context, queue.Claim) (store.Ending, error) { return completed(), nil })
+		synctest.Wait()
+		if moves, _ := f.written(); !slices.Equal(moves, []queue.State{queue.Processing, queue.Completed, queue.Failed}) {
+			t.Errorf("moves %v; want processing, completed (refused), failed", moves)
+		}
+		stop()
+	})
+}
+
+func TestShutdownEndsWithoutTheDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stopped causes
+		f := &fakeStore{pending: []queue.Claim{claim()}}
+		_, stop := start(t, f, untilStopped(&stopped))
+		synctest.Wait()
+		f.set(func() { f.hang = true })
+		began := time.Now()
+		stop()
+		if d := time.Since(began); d > 20*time.Second {
+			t.Errorf("the shutdown took %s", d)
+		}
 	})
 }
 

@@ -21,6 +21,7 @@ type lease struct {
 	until   time.Time // the host stops its work at this time
 	healthy time.Time // heartbeats have succeeded without a break since
 	unwell  bool
+	over    bool // expired has told
 }
 
 func newLease(length time.Duration) *lease { return &lease{length: length} }
@@ -32,33 +33,45 @@ func (l *lease) id() int64 {
 }
 
 // live reports whether there is a lease with time left.
-func (l *lease) live() bool {
+func (l *lease) live() bool { return l.left() > 0 }
+
+// left is how long the host may go on; 0 or less when it may not.
+func (l *lease) left() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.worker != 0 && time.Now().Before(l.until)
+	if l.worker == 0 {
+		return 0
+	}
+	return time.Until(l.until)
 }
 
-// fenced reports whether the host had a lease and let it run out.
-func (l *lease) fenced() bool { return !l.live() }
+// expired reports, once for each lease, that it ran out.
+func (l *lease) expired() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.worker == 0 || l.over || time.Now().Before(l.until) {
+		return false
+	}
+	l.over = true
+	return true
+}
 
 // renewed notes a heartbeat that was sent at sent and succeeded.
 func (l *lease) renewed(worker int64, sent time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.worker != worker || l.unwell {
+	if l.worker != worker || l.unwell || sent.After(l.until) {
 		l.healthy, l.unwell = sent, false
 	}
-	l.worker = worker
+	l.worker, l.over = worker, false
 	l.until = sent.Add(l.length - l.length/4)
 }
 
-// failed notes a heartbeat that did not succeed, and returns how long the host
-// may go on.
-func (l *lease) failed() time.Duration {
+// failed notes a heartbeat that did not succeed.
+func (l *lease) failed() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.unwell = true
-	return time.Until(l.until)
 }
 
 // lose forgets the worker.
@@ -69,11 +82,11 @@ func (l *lease) lose() {
 }
 
 // mayReap reports whether heartbeats have succeeded for a whole lease and the
-// grace time: a host that was away itself cannot tell who is dead.
+// grace time, up to now: a host that was away itself cannot tell who is dead.
 func (l *lease) mayReap() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.worker != 0 && !l.unwell && time.Since(l.healthy) > l.length+l.length/4
+	return l.worker != 0 && !l.unwell && time.Now().Before(l.until) && time.Since(l.healthy) > l.length+l.length/4
 }
 
 // join starts a worker, and tries again until ctx ends.
@@ -90,34 +103,35 @@ func (c *Claimer) join(ctx context.Context) error {
 	}
 }
 
-// beats prolongs the lease until ctx ends. A host that cannot stops its work
-// before others may reap it.
+// beats prolongs the lease until ctx ends, and tries faster while it cannot.
 func (c *Claimer) beats(ctx context.Context) {
-	for sleep(ctx, c.opt.Lease/4) {
-		err := c.beat(ctx, c.lease.id())
-		if err == nil || ctx.Err() != nil {
-			continue
+	pause := c.opt.Lease / 4
+	for sleep(ctx, pause) {
+		pause = c.opt.Lease / 4
+		if err := c.beat(ctx, c.lease.id()); err != nil && ctx.Err() == nil {
+			c.lease.failed()
+			c.opt.Logger.Warn("heartbeat", "error", err, "left_ms", c.lease.left().Milliseconds())
+			pause = c.opt.Lease / 20
 		}
-		left := c.lease.failed()
-		c.opt.Logger.Warn("heartbeat", "error", err, "left_ms", left.Milliseconds())
-		c.rescue(ctx, left)
 	}
 }
 
-// rescue beats quickly while the lease lasts, then fences the host.
-func (c *Claimer) rescue(ctx context.Context, left time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, left)
-	defer cancel()
-	for sleep(ctx, c.opt.Lease/20) {
-		if c.beat(ctx, c.lease.id()) == nil {
+// fence stops this host's work when its lease runs out, whatever the heartbeat
+// is waiting for: from then on others may take the work over.
+func (c *Claimer) fence(ctx context.Context) {
+	for {
+		left := c.lease.left()
+		if left <= 0 {
+			if c.lease.expired() {
+				c.opt.Logger.Error("no heartbeat within the lease: all work of this host stops")
+				c.stopAll(queue.ErrFenced)
+			}
+			left = c.opt.Lease / 20
+		}
+		if !sleep(ctx, left) {
 			return
 		}
 	}
-	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return
-	}
-	c.opt.Logger.Error("no heartbeat within the lease: all work of this host stops")
-	c.stopAll(queue.ErrFenced)
 }
 
 // beat sends one heartbeat and acts on its answer.
@@ -144,26 +158,8 @@ func (c *Claimer) beat(ctx context.Context, worker int64) error {
 		return c.beat(context.WithoutCancel(ctx), 0)
 	}
 	c.lease.renewed(pulse.Worker, sent)
-	for _, id := range pulse.Canceled {
-		c.canceled(ctx, id)
-	}
+	c.compare(pulse.Held)
 	return nil
-}
-
-// canceled stops a run that the store says was canceled. One that no longer
-// runs here failed to let go when it ended: that is made up for.
-func (c *Claimer) canceled(ctx context.Context, id queue.ID) {
-	c.mu.Lock()
-	run := c.runs[id]
-	c.mu.Unlock()
-	if run != nil {
-		run.cancel(queue.ErrCanceled)
-		return
-	}
-	r, err := c.store.Get(ctx, "", id, store.Parts{})
-	if err == nil && r.State == queue.Canceled && r.Worker == c.lease.id() {
-		c.letGo(id, r.Attempt)
-	}
 }
 
 // sweeps moves on what time alone moves.

@@ -16,25 +16,41 @@ const lease = 20 * time.Second
 
 // fakeStore is a store of one worker: what a claimer asked of it, and answers.
 type fakeStore struct {
-	mu       sync.Mutex
-	pending  []queue.Claim
-	writes   []store.Write
-	refuse   error // of writes that end a claim
-	down     bool  // heartbeats fail
-	lost     bool  // the next heartbeat finds the worker reaped
-	canceled []queue.ID
-	records  map[queue.ID]store.Record
-	workers  int64
-	beats    []store.Beat
-	sweeps   []store.SweepRequest
+	mu          sync.Mutex
+	pending     []queue.Claim
+	writes      []store.Write
+	refuse      error // of writes that end a claim
+	refuseOnce  bool
+	refuseLetGo error // of the first let-go
+	down        bool  // heartbeats fail
+	lost        bool  // the next heartbeat finds the worker reaped
+	held        []store.Held
+	hang        bool // writes wait for the database until their context ends
+	workers     int64
+	beats       []store.Beat
+	sweeps      []store.SweepRequest
 }
 
-func (f *fakeStore) Write(_ context.Context, w store.Write) error {
+func (f *fakeStore) Write(ctx context.Context, w store.Write) error {
 	f.mu.Lock()
+	if f.hang {
+		f.mu.Unlock()
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	defer f.mu.Unlock()
 	f.writes = append(f.writes, w)
 	if w.Move != nil && w.Move.By != queue.ByStart && f.refuse != nil {
-		return f.refuse
+		err := f.refuse
+		if f.refuseOnce {
+			f.refuse = nil
+		}
+		return err
+	}
+	if w.LetGo && f.refuseLetGo != nil {
+		err := f.refuseLetGo
+		f.refuseLetGo = nil
+		return err
 	}
 	return nil
 }
@@ -63,7 +79,7 @@ func (f *fakeStore) Heartbeat(_ context.Context, b store.Beat) (store.Pulse, err
 		f.lost = false
 		return store.Pulse{Worker: b.Worker, Lost: true}, nil
 	}
-	return store.Pulse{Worker: b.Worker, Canceled: f.canceled}, nil
+	return store.Pulse{Worker: b.Worker, Held: f.held}, nil
 }
 
 func (f *fakeStore) Sweep(_ context.Context, s store.SweepRequest) (store.Swept, error) {
@@ -71,16 +87,6 @@ func (f *fakeStore) Sweep(_ context.Context, s store.SweepRequest) (store.Swept,
 	defer f.mu.Unlock()
 	f.sweeps = append(f.sweeps, s)
 	return store.Swept{}, nil
-}
-
-func (f *fakeStore) Get(_ context.Context, _ string, id queue.ID, _ store.Parts) (store.Record, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	r, ok := f.records[id]
-	if !ok {
-		return store.Record{}, queue.ErrNotFound
-	}
-	return r, nil
 }
 
 func (f *fakeStore) Backlog() int  { return 0 }

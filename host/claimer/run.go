@@ -42,8 +42,11 @@ func (c *Claimer) start(claim queue.Claim, queued bool) *Run {
 	run := &Run{claim: claim, ctx: ctx, cancel: cancel, queued: queued, done: make(chan struct{})}
 	c.mu.Lock()
 	c.runs[claim.ID] = run
+	if c.shutting {
+		cancel(queue.ErrShutdown)
+	}
 	c.mu.Unlock()
-	if c.lease.fenced() {
+	if !c.lease.live() {
 		cancel(queue.ErrFenced)
 	}
 	go c.run(run)
@@ -57,7 +60,9 @@ func (c *Claimer) run(r *Run) {
 	r.outcome, r.err = c.execute(r)
 	r.cancel(nil)
 	c.mu.Lock()
-	delete(c.runs, r.claim.ID)
+	if c.runs[r.claim.ID] == r { // a later attempt may run here already
+		delete(c.runs, r.claim.ID)
+	}
 	c.mu.Unlock()
 	close(r.done)
 	level := hclog.Info
@@ -76,7 +81,7 @@ func (c *Claimer) execute(r *Run) (queue.Outcome, error) {
 	ctx := r.ctx
 	if r.claim.State == queue.Claimed {
 		w := store.Write{Fence: r.claim.Fence(), Move: &store.Move{To: queue.Processing, By: queue.ByStart}}
-		if err := c.write(r, w); err != nil {
+		if err := c.write(w); err != nil {
 			return queue.Outcome{}, c.lost(r, err)
 		}
 		r.claim.State = queue.Processing
@@ -88,7 +93,7 @@ func (c *Claimer) execute(r *Run) (queue.Outcome, error) {
 	}
 	ending, err := c.process(ctx, r.claim)
 	if err != nil {
-		ending = c.broken(r.claim, err)
+		ending = c.broken(r.claim, ending, err)
 	}
 	return c.finish(r, ending)
 }
@@ -105,8 +110,8 @@ func (c *Claimer) process(ctx context.Context, claim queue.Claim) (e store.Endin
 }
 
 // broken is the ending of a claim that this host could not process: another
-// try, on any host, until the request's failures are spent.
-func (c *Claimer) broken(claim queue.Claim, err error) store.Ending {
+// try, on any host, until the request's failures are spent. What was used is kept.
+func (c *Claimer) broken(claim queue.Claim, left store.Ending, err error) store.Ending {
 	c.opt.Logger.Error("process", "request", claim.ID, "error", err)
 	o := queue.Outcome{
 		To: queue.Waiting, By: queue.ByRetry, Class: queue.HostError,
@@ -118,59 +123,89 @@ func (c *Claimer) broken(claim queue.Claim, err error) store.Ending {
 			Code: "server_error", Message: "The host could not process the request.",
 		}
 	}
-	return store.Ending{Outcome: o}
+	return store.Ending{Outcome: o, Rest: store.Write{Usage: left.Rest.Usage}}
 }
 
 // finish is the one place that ends a claim.
 func (c *Claimer) finish(r *Run, e store.Ending) (queue.Outcome, error) {
-	w := e.Rest
-	w.Fence = r.claim.Fence()
+	var err error
 	if e.Outcome.To == queue.Canceled {
-		w = store.Write{Fence: queue.Fence{ID: r.claim.ID, Attempt: r.claim.Attempt, State: queue.Canceled}, LetGo: true, Usage: w.Usage}
+		err = c.letGo(r, e.Rest.Usage)
 	} else {
-		w.Move = e.Move()
+		w := e.Rest
+		w.Fence, w.Move = r.claim.Fence(), e.Move()
 		w.Failures += e.Outcome.Failures
+		err = c.write(w)
 	}
-	err := c.write(r, w)
 	if e.Done != nil {
 		e.Done(err == nil)
 	}
-	if err != nil {
+	switch {
+	case err != nil && !errors.Is(err, queue.ErrLeaseLost) && c.writes.Err() == nil:
+		return c.giveUp(r, e, err)
+	case err != nil:
 		return e.Outcome, c.lost(r, err)
-	}
-	if !e.Outcome.To.Final() {
+	case !e.Outcome.To.Final():
 		return e.Outcome, fmt.Errorf("claimer: request %s goes on elsewhere (%s): %w", r.claim.ID, e.Outcome.To, queue.ErrLeaseLost)
 	}
 	return e.Outcome, nil
 }
 
-// write commits w even when the run was told to stop: how it stopped must be
-// known. The store keeps it while the database is away.
-func (c *Claimer) write(r *Run, w store.Write) error {
-	return c.store.Write(context.WithoutCancel(r.ctx), w)
+// giveUp ends a claim whose outcome the database does not take: a bare failure
+// in place of it, so that the request does not hang for ever.
+func (c *Claimer) giveUp(r *Run, e store.Ending, cause error) (queue.Outcome, error) {
+	c.opt.Logger.Error("the outcome cannot be written", "request", r.claim.ID, "state", e.Outcome.To, "error", cause)
+	o := queue.Outcome{
+		To: queue.Failed, By: queue.ByOutcome, Class: queue.HostError, Status: 500,
+		Code: "server_error", Message: "The outcome of the request could not be stored.",
+	}
+	err := c.write(store.Write{
+		Fence: r.claim.Fence(), Usage: e.Rest.Usage,
+		Move: &store.Move{To: o.To, By: o.By, Class: o.Class, Code: o.Code},
+	})
+	if err != nil {
+		return o, c.lost(r, err)
+	}
+	return o, nil
 }
+
+// write commits w even when the run was told to stop: how it stopped must be
+// known. The store keeps it while the database is away; a shutdown ends that.
+func (c *Claimer) write(w store.Write) error { return c.store.Write(c.writes, w) }
 
 // lost handles a write that was refused. A canceled request is let go of, so
 // that its slot is free.
 func (c *Claimer) lost(r *Run, err error) error {
 	var lost *store.LeaseLost
 	if !errors.As(err, &lost) {
-		c.opt.Logger.Error("write outcome", "request", r.claim.ID, "error", err)
+		c.opt.Logger.Error("write", "request", r.claim.ID, "error", err)
 		return err
 	}
 	c.late.Add(1)
 	if lost.State == queue.Canceled && lost.Attempt == r.claim.Attempt {
-		c.letGo(r.claim.ID, r.claim.Attempt)
+		if err := c.letGo(r, nil); err != nil && !errors.Is(err, queue.ErrLeaseLost) {
+			c.opt.Logger.Warn("let go of a canceled request", "request", r.claim.ID, "error", err)
+		}
 	}
 	return err
 }
 
-// letGo frees the slot of a canceled request that nothing runs any more.
-func (c *Claimer) letGo(id queue.ID, attempt int) {
-	ctx, cancel := context.WithTimeout(context.Background(), c.opt.Lease)
-	defer cancel()
-	err := c.store.Write(ctx, store.Write{Fence: queue.Fence{ID: id, Attempt: attempt, State: queue.Canceled}, LetGo: true})
-	if err != nil && !errors.Is(err, queue.ErrLeaseLost) {
-		c.opt.Logger.Warn("let go of a canceled request", "request", id, "error", err)
+// letGo frees the slot of a canceled request whose run has ended. If the row
+// is not canceled yet, since the front could not reach the database, it is now.
+func (c *Claimer) letGo(r *Run, usage []store.Usage) error {
+	gone := store.Write{
+		Fence: queue.Fence{ID: r.claim.ID, Attempt: r.claim.Attempt, State: queue.Canceled}, LetGo: true, Usage: usage,
 	}
+	err := c.write(gone)
+	var found *store.LeaseLost
+	if !errors.As(err, &found) || found.State != r.claim.State || found.Attempt != r.claim.Attempt {
+		return err
+	}
+	err = c.write(store.Write{
+		Fence: r.claim.Fence(), Move: &store.Move{To: queue.Canceled, By: queue.ByCancel, Class: queue.ClassCanceled},
+	})
+	if err != nil {
+		return err
+	}
+	return c.write(gone)
 }

@@ -27,6 +27,10 @@ var (
 	ErrRunning = errors.New("request is still running")
 )
 
+// HopHeader is on every call that a host makes to a model endpoint. A host
+// refuses requests that carry it: it was configured as its own upstream.
+const HopHeader = "X-Casemate-Hop"
+
 // ID is the public id of a request, a UUIDv7: it sorts by creation time.
 type ID [16]byte
 

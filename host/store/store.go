@@ -185,9 +185,17 @@ type Pulse struct {
 	Worker int64
 	// Lost: the lease had run out and was reaped, or the row is gone.
 	Lost bool
-	// Canceled are this worker's requests that were canceled and that it has
-	// not let go of yet.
-	Canceled []queue.ID
+	// Held are the rows that name this worker: those it claimed or runs, and
+	// canceled ones that it has not let go of yet.
+	Held []Held
+}
+
+// Held is one row that names a worker.
+type Held struct {
+	queue.Fence
+	// Alone: the request is realtime and leaves nothing that another worker
+	// could go on from.
+	Alone bool
 }
 
 // SweepRequest says how to sweep.

@@ -167,7 +167,7 @@ func (x *exchange) request() (*http.Request, *Error) {
 	h.Set("Accept", "application/json, text/event-stream")
 	h.Set("Accept-Encoding", "identity") // compression would hold events back
 	h.Set("User-Agent", "casemate")
-	h.Set(HopHeader, "1")
+	h.Set(queue.HopHeader, "1")
 	if x.endpoint.key != "" {
 		h.Set("Authorization", "Bearer "+x.endpoint.key)
 	}

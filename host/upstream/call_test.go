@@ -59,7 +59,7 @@ func TestDo(t *testing.T) {
 					t.Errorf("body: got %s, want %s", req.Body, want)
 				}
 				h := req.Header
-				if h.Get("Authorization") != "Bearer sk-secret" || h.Get("Idempotency-Key") != "key/1" || h.Get(upstream.HopHeader) == "" ||
+				if h.Get("Authorization") != "Bearer sk-secret" || h.Get("Idempotency-Key") != "key/1" || h.Get(queue.HopHeader) == "" ||
 					h.Get("Content-Type") != "application/json" || h.Get("Accept-Encoding") != "identity" {
 					t.Errorf("header: got %v", h)
 				}

@@ -18,10 +18,6 @@ import (
 	"github.com/casemate/casemate/sdk/abi"
 )
 
-// HopHeader is on every call. A server of this project that gets a request with
-// it is its own upstream, and must refuse it: status 508.
-const HopHeader = "X-Casemate-Hop"
-
 // Upstream is one endpoint.
 type Upstream struct {
 	Name    string // no slash

@@ -2,9 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/store"
@@ -20,7 +17,8 @@ with w as (
 	update worker set lease_until = now() + $2 * interval '1 microsecond', draining = $3
 	where id = $1 and not reaped
 	returning id)
-select w.id, array(select id from request where worker = $1 and state + 0 = 12) from w`
+select w.id, r.id, r.attempt, r.state, r.realtime and not (r.store and r.path = '/v1/responses')
+from w left join request r on r.worker = w.id`
 
 // Heartbeat extends a worker's lease, or starts a worker.
 func (d *driver) Heartbeat(ctx context.Context, b store.Beat) (p store.Pulse, err error) {
@@ -33,16 +31,30 @@ func (d *driver) Heartbeat(ctx context.Context, b store.Beat) (p store.Pulse, er
 		if b.Worker == 0 {
 			return d.beats.QueryRow(ctx, startWorker, b.Host, b.Version, lease, b.Draining).Scan(&p.Worker)
 		}
-		var canceled [][16]byte
-		err := d.beats.QueryRow(ctx, beatWorker, b.Worker, lease, b.Draining || b.Leave).Scan(&p.Worker, &canceled)
-		if errors.Is(err, pgx.ErrNoRows) {
-			p.Lost = true
-			return nil
+		rows, err := d.beats.Query(ctx, beatWorker, b.Worker, lease, b.Draining || b.Leave)
+		if err != nil {
+			return err
 		}
-		for _, id := range canceled {
-			p.Canceled = append(p.Canceled, queue.ID(id))
-		}
-		return err
+		p.Lost = true
+		return drain(rows, func(scan scan) error {
+			p.Lost = false
+			return scanHeld(scan, &p)
+		})
 	})
 	return p, err
+}
+
+// scanHeld reads one row that names the worker; without any, there is one of nulls.
+func scanHeld(scan scan, p *store.Pulse) error {
+	var (
+		id      *[16]byte
+		attempt *int
+		state   *queue.State
+		alone   *bool
+	)
+	if err := scan(&p.Worker, &id, &attempt, &state, &alone); err != nil || id == nil {
+		return err
+	}
+	p.Held = append(p.Held, store.Held{Fence: queue.Fence{ID: *id, Attempt: *attempt, State: *state}, Alone: *alone})
+	return nil
 }

@@ -18,7 +18,9 @@ update worker set lease_until = ?2, draining = ?3
 where id = ?1 and reaped = 0
 returning id`
 
-const selectCanceled = `select id from request where worker = ? and state = 12`
+const selectHeld = `
+select id, attempt, state, realtime and not (store and path = '/v1/responses')
+from request where worker = ?`
 
 // Heartbeat extends a worker's lease, or starts a worker.
 func (d *driver) Heartbeat(ctx context.Context, b store.Beat) (p store.Pulse, err error) {
@@ -39,12 +41,14 @@ func (d *driver) Heartbeat(ctx context.Context, b store.Beat) (p store.Pulse, er
 		if err != nil {
 			return err
 		}
-		return t.each(selectCanceled, []any{b.Worker}, func(scan scan) error {
+		return t.each(selectHeld, []any{b.Worker}, func(scan scan) error {
 			var id idColumn
-			if err := scan(&id); err != nil {
+			var h store.Held
+			if err := scan(&id, &h.Attempt, &h.State, &h.Alone); err != nil {
 				return err
 			}
-			p.Canceled = append(p.Canceled, queue.ID(id))
+			h.ID = queue.ID(id)
+			p.Held = append(p.Held, h)
 			return nil
 		})
 	})

@@ -154,7 +154,7 @@ func testDeleteCanceled(h *harness) {
 			h.Errorf("Get: got %v, want ErrNotFound", err)
 		}
 		h.wantExact()
-		if p := h.beat(store.Beat{Worker: w, Lease: forever}); len(p.Canceled) != 1 {
+		if p := h.beat(store.Beat{Worker: w, Lease: forever}); len(p.Held) != 1 {
 			h.Errorf("the worker is not told: %+v", p)
 		}
 		switch end {

@@ -104,7 +104,7 @@ func testU9(h *harness) {
 	if err := h.d.Delete(h.Context(), tenant, c.ID); err != nil {
 		h.Fatalf("Delete: %v", err)
 	}
-	if p := h.beat(store.Beat{Worker: w, Lease: forever}); len(p.Canceled) != 1 || p.Canceled[0] != c.ID {
+	if p := h.beat(store.Beat{Worker: w, Lease: forever}); len(p.Held) != 1 || p.Held[0].ID != c.ID {
 		h.Errorf("pulse: got %+v, want the deleted request in it", p)
 	}
 }

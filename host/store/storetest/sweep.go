@@ -18,6 +18,7 @@ var sweepCases = []testCase{
 	{"ReapFreesSlots", testReapSlots},
 	{"WorkerIDsAreNeverReused", testWorkerIDs},
 	{"HeartbeatAfterReap", testBeatAfterReap},
+	{"HeartbeatTellsWhatIsHeld", testBeatHeld},
 	{"SweepByManyHosts", testSweepMany},
 }
 
@@ -234,4 +235,37 @@ func testSweepMany(h *harness) {
 		h.reapUntil("returned the rest", 1, func(s store.Swept) bool { sum += s.Reaped + s.Lost; return sum >= n })
 	}
 	h.wantExact()
+}
+
+// testBeatHeld checks that a worker is told every row that names it, so that
+// it can end those that it does not know of.
+func testBeatHeld(h *harness) {
+	w := h.worker()
+	if p := h.beat(store.Beat{Worker: w, Lease: forever}); p.Lost || len(p.Held) != 0 {
+		h.Errorf("a fresh worker: got %+v, want nothing held", p)
+	}
+	h.enqueue()
+	claimed, running, canceled := h.claim(w), h.running(w), h.running(w)
+	h.cancel(canceled.ID)
+	alone := request(func(n *queue.New) { n.Worker, n.Store = w, false })
+	stored := request(func(n *queue.New) { n.Worker, n.Store, n.Path = w, true, "/v1/responses" })
+	h.must(store.Write{Insert: alone})
+	h.must(store.Write{Insert: stored})
+	h.enqueue() // nobody's
+	want := map[queue.ID]store.Held{
+		claimed.ID:  {Fence: queue.Fence{ID: claimed.ID, Attempt: 1, State: queue.Claimed}},
+		running.ID:  {Fence: queue.Fence{ID: running.ID, Attempt: 1, State: queue.Processing}},
+		canceled.ID: {Fence: queue.Fence{ID: canceled.ID, Attempt: 1, State: queue.Canceled}},
+		alone.ID:    {Fence: queue.Fence{ID: alone.ID, Attempt: 1, State: queue.Processing}, Alone: true},
+		stored.ID:   {Fence: queue.Fence{ID: stored.ID, Attempt: 1, State: queue.Processing}},
+	}
+	p := h.beat(store.Beat{Worker: w, Lease: forever})
+	if len(p.Held) != len(want) {
+		h.Errorf("got %d rows, want %d", len(p.Held), len(want))
+	}
+	for _, held := range p.Held {
+		if held != want[held.ID] {
+			h.Errorf("got %+v, want %+v", held, want[held.ID])
+		}
+	}
 }

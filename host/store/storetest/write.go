@@ -344,7 +344,7 @@ func testCancelAndLetGo(h *harness) {
 		h.Error("the slot of a canceled request was given away before its worker let go")
 	}
 	h.wantExact()
-	if p := h.beat(store.Beat{Worker: w, Lease: forever}); len(p.Canceled) != 1 || p.Canceled[0] != c.ID || p.Lost {
+	if p := h.beat(store.Beat{Worker: w, Lease: forever}); len(p.Held) != 1 || p.Held[0].Fence != (queue.Fence{ID: c.ID, Attempt: 1, State: queue.Canceled}) || p.Lost {
 		h.Errorf("pulse: got %+v", p)
 	}
 	gone := store.Write{Fence: queue.Fence{ID: c.ID, Attempt: 1, State: queue.Canceled}, LetGo: true, Usage: []store.Usage{{Target: "t"}}}
@@ -354,7 +354,7 @@ func testCancelAndLetGo(h *harness) {
 	if r := h.get(c.ID); r.Worker != 0 || len(r.Usage) != 1 {
 		h.Errorf("let go: got worker %d, usage %v", r.Worker, r.Usage)
 	}
-	if p := h.beat(store.Beat{Worker: w, Lease: forever}); len(p.Canceled) != 0 {
+	if p := h.beat(store.Beat{Worker: w, Lease: forever}); len(p.Held) != 0 {
 		h.Errorf("pulse: got %+v", p)
 	}
 	if got := h.claimN(w, 1); len(got) != 1 {
