@@ -2,7 +2,9 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"time"
 
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
@@ -12,31 +14,32 @@ import (
 
 // emitter carries a response's events to the log and then to its listeners. A
 // stored response's events are committed, under the claim's fence, before
-// anyone sees them: deltas as soon as the last commit ended, and all that
-// gather meanwhile share the next; the others with the step that they belong
-// to. So do the deltas of a response that nobody asked to see grow. An
-// unstored response's events go to the listeners at once.
+// anyone sees them. Deltas are committed as soon as the last commit ended, and
+// all that gather meanwhile share the next; those of a response that nobody
+// asked to see grow wait for their step. All other events are part of the
+// write that they belong to. The deltas of an unstored response go to the
+// listeners at once, its other events after their write.
 type emitter struct {
 	store    Store
 	producer *stream.Producer
 	fence    queue.Fence
 	logged   bool
-	live     bool                    // somebody may watch it grow: deltas do not wait for their step
+	live     bool // somebody may watch it grow
+	ctx      context.Context
 	fail     context.CancelCauseFunc // told when the log refuses an event
 
-	order sync.Mutex // held from taking the buffer until it is queued: seq order = commit order
+	order sync.Mutex // held from taking the deltas until they are queued: seq order = commit order
 	mu    sync.Mutex
 	buf   []response.Event
-	held  bool
 	ready chan struct{}
 	quit  chan struct{}
 	wg    sync.WaitGroup
 }
 
-func newEmitter(s Store, p *stream.Producer, c queue.Claim, fail context.CancelCauseFunc) *emitter {
+func newEmitter(ctx context.Context, s Store, p *stream.Producer, c queue.Claim, fail context.CancelCauseFunc) *emitter {
 	e := &emitter{
-		store: s, producer: p, fence: c.Fence(), logged: c.Store, live: c.Stream || c.Background, fail: fail,
-		ready: make(chan struct{}, 1), quit: make(chan struct{}),
+		store: s, producer: p, fence: c.Fence(), logged: c.Store, live: c.Stream || c.Background,
+		ctx: ctx, fail: fail, ready: make(chan struct{}, 1), quit: make(chan struct{}),
 	}
 	if e.logged && e.live {
 		e.wg.Go(e.flush)
@@ -44,38 +47,25 @@ func newEmitter(s Store, p *stream.Producer, c queue.Claim, fail context.CancelC
 	return e
 }
 
-// stream emits deltas. It never waits for the database.
-func (e *emitter) stream(deltas []response.Event) {
-	e.emit(deltas)
-	if e.logged && e.live {
-		select {
-		case e.ready <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// emit emits events that commit with the next write, if they are logged.
-func (e *emitter) emit(events []response.Event) {
+// deltas emits deltas. It never waits for the database.
+func (e *emitter) deltas(events []response.Event) {
 	if len(events) == 0 {
 		return
 	}
-	e.mu.Lock()
-	if !e.logged && !e.held {
-		e.mu.Unlock()
+	if !e.logged {
 		e.producer.Publish(events)
 		return
 	}
+	e.mu.Lock()
 	e.buf = append(e.buf, events...)
 	e.mu.Unlock()
-}
-
-// hold keeps what is emitted from now on for the ending: nobody may see a
-// terminal event of an outcome that is not committed.
-func (e *emitter) hold() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.held = true
+	if !e.live {
+		return
+	}
+	select {
+	case e.ready <- struct{}{}:
+	default:
+	}
 }
 
 // publish shows events that are committed already.
@@ -89,7 +79,7 @@ func (e *emitter) take() []response.Event {
 	return events
 }
 
-// flush appends what has gathered, one commit after the other.
+// flush appends the deltas that have gathered, one commit after the other.
 func (e *emitter) flush() {
 	for {
 		select {
@@ -105,43 +95,71 @@ func (e *emitter) flush() {
 		}
 		done := e.send(store.Write{Fence: e.fence, Events: events})
 		e.order.Unlock()
-		if err := <-done; err != nil {
+		if err := e.wait(done); err != nil {
 			e.fail(err)
 			return
 		}
 	}
 }
 
-// commit writes w together with the events that have gathered, and waits.
+// commit writes w, its events after the deltas that have gathered, and waits.
 func (e *emitter) commit(w store.Write) error {
 	w.Fence = e.fence
 	e.order.Lock()
-	w.Events = e.take()
+	w.Events = append(e.take(), w.Events...)
 	done := e.send(w)
 	e.order.Unlock()
-	return <-done
+	return e.wait(done)
 }
 
 // send queues a write; its events are shown once it is committed.
 func (e *emitter) send(w store.Write) <-chan error {
 	done := make(chan error, 1)
+	events := w.Events
+	if !e.logged {
+		w.Events = nil
+	}
 	e.store.WriteAsync(w, func(err error) {
 		if err == nil {
-			e.producer.Publish(w.Events)
+			e.producer.Publish(events)
 		}
 		done <- err
 	})
 	return done
 }
 
-// rest stops the flushing and returns what is not yet queued: it commits with
-// the outcome. Nothing may be emitted afterwards.
+// stopWait is how long a run that was told to stop waits for a commit that is
+// under way: its outcome is worth knowing, but the database may be away.
+const stopWait = time.Second
+
+// errUnknown is a commit whose outcome a stopping run did not wait for.
+var errUnknown = errors.New("loop: stopped before the database answered")
+
+func (e *emitter) wait(done <-chan error) error {
+	select {
+	case err := <-done:
+		return err
+	case <-e.ctx.Done():
+	}
+	timer := time.NewTimer(stopWait)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return errUnknown
+	}
+}
+
+// rest ends the flushing and returns the deltas that are not queued yet. No
+// step may run any more.
 func (e *emitter) rest() []response.Event {
-	e.stop()
+	e.close()
 	return e.take()
 }
 
-func (e *emitter) stop() {
+// close ends the flushing.
+func (e *emitter) close() {
 	select {
 	case <-e.quit:
 	default:
@@ -149,6 +167,3 @@ func (e *emitter) stop() {
 	}
 	e.wg.Wait()
 }
-
-// close ends the emitter. The producer was closed by the ending, if there is one.
-func (e *emitter) close() { e.stop() }

@@ -20,6 +20,9 @@ func (r *run) end(p response.Plan) store.Ending {
 	case response.Incomplete:
 		final.Status, final.Reason = "incomplete", p.Reason
 	case response.Fail, response.Do: // Do never ends a response
+		if r.rejected != nil {
+			return r.failed(r.rejected)
+		}
 		return r.failed(p.Failure)
 	}
 	return r.ending(o, final)
@@ -43,7 +46,6 @@ func (r *run) failed(f *response.Failure) store.Ending {
 
 // ending closes the stream and binds what is pending to the outcome.
 func (r *run) ending(o queue.Outcome, f response.End) store.Ending {
-	r.out.hold()
 	r.emit(r.stream.Finish(f))
 	o.ContentType, o.Body = "application/json", r.stream.Response()
 	return r.leave(o, true)
@@ -51,52 +53,71 @@ func (r *run) ending(o queue.Outcome, f response.End) store.Ending {
 
 // putOff gives the slot back until the next try is due.
 func (r *run) putOff(wait time.Duration) store.Ending {
-	return r.leave(queue.Outcome{To: queue.Waiting, By: queue.ByRetry, Class: queue.UpstreamStatus, Delay: wait}, false)
+	class := queue.UpstreamStatus
+	for _, t := range r.tries {
+		if n := len(t.history); n > 0 && time.Now().Before(t.due) {
+			class = queue.Class(t.history[n-1].Class)
+		}
+	}
+	return r.leave(queue.Outcome{To: queue.Waiting, By: queue.ByRetry, Class: class, Delay: wait}, false)
 }
 
-// leave makes the ending of what is pending. The rest of the events commit
-// with it and are shown after it.
+// leave makes the ending of what is pending. Its events commit with it and are
+// shown after it.
 func (r *run) leave(o queue.Outcome, final bool) store.Ending {
 	w := r.pending
 	r.pending = store.Write{}
-	events := r.out.rest()
+	events := append(r.out.rest(), w.Events...)
+	w.Events = nil
 	if r.claim.Store {
 		w.Events = events
 	}
 	producer := r.out.producer
-	unlock := r.unlocks
+	unlocks := r.unlocks
 	r.unlocks = nil
 	return store.Ending{Outcome: o, Rest: w, Done: func(committed bool) {
 		if committed {
 			producer.Publish(events)
 		}
 		producer.Close(final && committed)
-		for _, f := range unlock {
+		for _, f := range unlocks {
 			f()
 		}
 	}}
 }
 
 // interrupted waits for the steps to stop and ends the run as the cause of its
-// context asks.
-func (r *run) interrupted() store.Ending {
-	r.cancel(context.Cause(r.ctx))
+// context asks. An error is one that no cause explains: the store refused what
+// this run wrote.
+func (r *run) interrupted() (store.Ending, error) {
 	r.drain()
 	cause := context.Cause(r.ctx)
 	switch {
 	case errors.Is(cause, queue.ErrCanceled), errors.Is(cause, queue.ErrClientGone):
-		e := r.leave(queue.Outcome{To: queue.Canceled, By: queue.ByCancel, Class: queue.ClassCanceled}, true)
-		e.Rest = store.Write{Usage: e.Rest.Usage}
-		return e
+		return r.canceled(), nil
 	case errors.Is(cause, queue.ErrDeadline):
 		return r.failed(&response.Failure{
 			Code: "server_error", Message: "The deadline of the request passed.", Status: 504, Class: queue.ClassDeadline,
-		})
-	case queue.HandBack(cause) && r.claim.Realtime && !r.claim.Store:
+		}), nil
+	case !queue.HandBack(cause) && !errors.Is(cause, queue.ErrLeaseLost):
+		return store.Ending{Rest: store.Write{Usage: r.pending.Usage}}, cause
+	case r.claim.Realtime && !r.claim.Store: // nobody is left who waits for it
 		return r.failed(&response.Failure{
-			Code: "server_error", Message: "The host that ran the request shut down.", Status: 503, Class: queue.WorkerLost,
-		})
+			Code: "server_error", Message: "The host that ran the request stopped.", Status: 503, Class: queue.WorkerLost,
+		}), nil
 	}
 	// Handed back, or the lease is lost and the write will say so.
-	return r.leave(queue.Outcome{To: queue.Pending, By: queue.ByHandBack}, false)
+	return r.leave(queue.Outcome{To: queue.Pending, By: queue.ByHandBack}, false), nil
+}
+
+// canceled lets go of a request that was canceled: nothing of what was pending
+// is written but its usage.
+func (r *run) canceled() store.Ending {
+	usage := r.pending.Usage
+	r.pending = store.Write{}
+	r.out.close()
+	r.out.take()
+	e := r.leave(queue.Outcome{To: queue.Canceled, By: queue.ByCancel, Class: queue.ClassCanceled}, true)
+	e.Rest.Usage = usage
+	return e
 }

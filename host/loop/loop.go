@@ -5,6 +5,7 @@ package loop
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -113,7 +114,9 @@ func (l *Loop) Process(ctx context.Context, c queue.Claim) (store.Ending, error)
 		return store.Ending{}, err
 	}
 	defer r.close()
-	return r.drive()
+	e, err := r.drive()
+	r.left = err == nil
+	return e, err
 }
 
 // open rebuilds the state of a response from its claim: from nothing on the
@@ -130,7 +133,7 @@ func (l *Loop) open(ctx context.Context, c queue.Claim) (*run, error) {
 	}
 	var rec store.Record
 	if c.Attempt > 1 {
-		rec, err = l.store.Get(ctx, c.Tenant, c.ID, store.Parts{Steps: true, Events: true})
+		rec, err = l.store.Get(ctx, c.Tenant, c.ID, store.Parts{Steps: true, Events: true, Decisions: true})
 		if err != nil {
 			return nil, err
 		}
@@ -140,7 +143,7 @@ func (l *Loop) open(ctx context.Context, c queue.Claim) (*run, error) {
 		r.tools[t.Name] = t
 	}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
-	r.out = newEmitter(l.store, l.hub.Open(c.ID, c.Store), c, r.cancel)
+	r.out = newEmitter(r.ctx, l.store, l.hub.Open(c.ID, c.Store), c, r.cancel)
 	if err := r.restore(rec); err != nil {
 		r.close()
 		return nil, err
@@ -151,13 +154,14 @@ func (l *Loop) open(ctx context.Context, c queue.Claim) (*run, error) {
 // restore brings the steps and the stream to where the last attempt left them.
 func (r *run) restore(rec store.Record) error {
 	r.steps = rec.Steps
+	r.remember(rec.Decisions)
 	if len(rec.Events) == 0 {
 		r.stream = response.NewStream(r.claim.ID, r.claim.ID.Time(), r.job.Request, r.set.Tools())
 		created := r.stream.Created(!r.claim.Realtime)
 		if r.claim.Store { // they were written with the row
 			r.out.publish(created)
 		} else {
-			r.out.emit(created)
+			r.emit(created)
 		}
 	} else {
 		s, err := response.Restore(rec.Events)
@@ -173,6 +177,27 @@ func (r *run) restore(rec store.Record) error {
 		r.emit(r.stream.Interrupted())
 	}
 	return nil
+}
+
+// remember rebuilds what earlier attempts' retry decisions tell of each step's
+// tries, so that backoff goes on growing.
+func (r *run) remember(decisions []store.Decision) {
+	for _, d := range decisions {
+		if d.Kind != abi.KindRetry {
+			continue
+		}
+		var q abi.RetryQuestion
+		var a abi.RetryAnswer
+		if json.Unmarshal(d.Question, &q) != nil || json.Unmarshal(d.Answer, &a) != nil {
+			continue
+		}
+		for _, s := range r.steps {
+			if s.Key() == d.Step {
+				t := r.triesOf(s.Ordinal)
+				t.history = append(t.history, abi.HistoryTry{Class: q.Outcome.Class, Status: q.Outcome.Status, DelayMS: a.DelayMS})
+			}
+		}
+	}
 }
 
 // modelInFlight reports whether the last owner left a model call unsettled.

@@ -34,6 +34,21 @@ type rig struct {
 	upstream *demo.Server
 	tools    *tools
 	policy   *fakePolicy
+	spy      *spy
+}
+
+// spy is the store as the loop sees it, with what it wrote.
+type spy struct {
+	*store.Store
+	mu     sync.Mutex
+	writes []store.Write
+}
+
+func (s *spy) WriteAsync(w store.Write, done func(error)) {
+	s.mu.Lock()
+	s.writes = append(s.writes, w)
+	s.mu.Unlock()
+	s.Store.WriteAsync(w, done)
 }
 
 func newRig(t *testing.T, script demo.Script, o loop.Options) *rig {
@@ -59,7 +74,8 @@ func newRig(t *testing.T, script demo.Script, o loop.Options) *rig {
 		tools: &tools{calls: map[string]func(context.Context, loop.ToolCall) loop.ToolResult{}}, policy: &fakePolicy{},
 	}
 	r.hub = stream.NewHub(r.store, stream.Options{})
-	l := loop.New(r.store, &loop.Caller{Policy: r.policy, Upstream: up}, r.tools, r.hub, o)
+	r.spy = &spy{Store: r.store}
+	l := loop.New(r.spy, &loop.Caller{Policy: r.policy, Upstream: up}, r.tools, r.hub, o)
 	r.claimer = claimer.New(r.store, l, claimer.Options{Models: []string{"m"}, Poll: 50 * time.Millisecond, Drain: time.Millisecond})
 	base, end := context.WithCancel(context.Background())
 	work, stop := context.WithCancel(base)

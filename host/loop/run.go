@@ -2,7 +2,6 @@ package loop
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/casemate/casemate/host/queue"
@@ -27,18 +26,22 @@ type run struct {
 	stream  *response.Stream
 	out     *emitter
 	steps   []response.Step // the chain, by ordinal
-	pending store.Write     // settled since the last commit
+	pending store.Write     // settled since the last commit, with its events
 	results chan result
-	live    int // steps that run
-	unlocks []func()
+	live    int            // steps that run, or wait for a plugin's state
+	unlocks []func()       // of states whose writes are pending
 	tries   map[int]*tries // by ordinal, of this attempt
+	left    bool           // an ending was made: it closes the producer
 
-	failures int // spent by this attempt
+	failures int               // spent by this attempt
+	rejected *response.Failure // by the route policy
 }
 
 // tries is what this attempt knows of one step's tries.
 type tries struct {
 	due     time.Time // a put-off retry runs at this time
+	locking bool      // waits for its plugin's state
+	unlock  func()    // holds its plugin's state, and has not begun
 	history []abi.HistoryTry
 	tried   []abi.Tried
 }
@@ -53,14 +56,16 @@ type result struct {
 	decisions []store.Decision
 	tried     []abi.Tried
 	stopped   bool   // ctx ended before the try did: it says nothing about the step
-	unlock    func() // of a stateful plugin, once the result is committed
+	locked    bool   // not a try: the step has its plugin's state, or never will
+	unlock    func() // of that state, once the result is committed
+	rejected  *response.Failure
 }
 
 // drive asks for plans and follows them until one ends the response.
 func (r *run) drive() (store.Ending, error) {
 	for {
 		if r.ctx.Err() != nil {
-			return r.interrupted(), nil
+			return r.interrupted()
 		}
 		plan := response.Next(r.view())
 		switch {
@@ -76,22 +81,18 @@ func (r *run) drive() (store.Ending, error) {
 		for _, s := range plan.Record { // beyond the fan-out: recorded before any sibling runs
 			r.put(s)
 		}
-		ready, wait := r.due(plan.Run)
-		if len(ready) == 0 && r.live == 0 && !r.claim.Realtime && wait > r.loop.opt.InPlace {
-			return r.putOff(wait), nil
+		ready, wait, longest := r.due(plan.Run)
+		if len(ready) == 0 && r.live == 0 && !r.claim.Realtime && longest > r.loop.opt.InPlace {
+			return r.putOff(longest), nil
 		}
+		ready = r.lock(ready)
 		r.begin(ready)
 		if err := r.commit(); err != nil {
-			if errors.Is(err, queue.ErrLeaseLost) || r.ctx.Err() != nil {
-				r.cancel(err)
-				return r.interrupted(), nil
-			}
 			r.cancel(err)
-			r.drain()
-			return store.Ending{}, err
+			return r.interrupted()
 		}
 		for _, s := range ready {
-			r.run(s)
+			r.launch(s)
 		}
 		r.await(wait)
 	}
@@ -104,22 +105,48 @@ func (r *run) view() response.View {
 	}
 }
 
-// due parts steps that run now from those put off, and returns the least wait
-// for the latter (0: none is put off).
-func (r *run) due(steps []response.Step) (ready []response.Step, wait time.Duration) {
+// due parts steps that run now from those put off, and returns the least and
+// the longest wait for the latter (0: none is put off).
+func (r *run) due(steps []response.Step) (ready []response.Step, least, longest time.Duration) {
 	for _, s := range steps {
 		d := time.Duration(0)
 		if t := r.tries[s.Ordinal]; t != nil {
 			d = time.Until(t.due)
 		}
-		switch {
-		case d <= 0:
+		if d <= 0 {
 			ready = append(ready, s)
-		case wait == 0 || d < wait:
-			wait = d
+			continue
 		}
+		if least == 0 || d < least {
+			least = d
+		}
+		longest = max(longest, d)
 	}
-	return ready, wait
+	return ready, least, longest
+}
+
+// lock returns the steps that may begin. One whose tool writes to its plugin's
+// state waits for it first, not begun, and comes back as a result: calls read,
+// then write, and the write commits with the step.
+func (r *run) lock(steps []response.Step) (free []response.Step) {
+	for _, s := range steps {
+		t := r.triesOf(s.Ordinal)
+		tool := r.tool(s)
+		if s.Kind == response.ModelCall || t.unlock != nil || !r.set.Stateful(tool) {
+			free = append(free, s)
+			continue
+		}
+		if t.locking {
+			continue
+		}
+		t.locking = true
+		r.live++
+		go func() {
+			unlock, err := r.loop.locks.lock(r.ctx, r.claim.Tenant+"\x00"+tool.Plugin)
+			r.results <- result{step: s, locked: true, stopped: err != nil, unlock: unlock}
+		}()
+	}
+	return free
 }
 
 // begin records steps as running, to be committed before they run.
@@ -156,14 +183,13 @@ func (r *run) settle(steps []response.Step) {
 }
 
 // emit emits events that belong to what is pending.
-func (r *run) emit(events []response.Event) { r.out.emit(events) }
+func (r *run) emit(events []response.Event) { r.pending.Events = append(r.pending.Events, events...) }
 
 // commit writes what is pending, if anything, in one transaction.
 func (r *run) commit() error {
 	w := r.pending
 	r.pending = store.Write{}
-	if w.Steps == nil && w.Decisions == nil && w.Usage == nil && w.KV == nil && w.Failures == 0 {
-		r.unlock()
+	if w.Steps == nil && w.Events == nil && w.Decisions == nil && w.Usage == nil && w.KV == nil && w.Failures == 0 {
 		return nil
 	}
 	err := r.out.commit(w)
@@ -182,8 +208,8 @@ func (r *run) unlock() {
 	r.unlocks = nil
 }
 
-// run runs one step on a goroutine of its own.
-func (r *run) run(s response.Step) {
+// launch runs one step on a goroutine of its own.
+func (r *run) launch(s response.Step) {
 	r.live++
 	tr := r.triesOf(s.Ordinal)
 	if s.Kind == response.ModelCall {
@@ -192,7 +218,13 @@ func (r *run) run(s response.Step) {
 		go func() { r.results <- r.callModel(s, body, err, info, tried) }()
 		return
 	}
-	go func() { r.results <- r.callTool(s) }()
+	unlock := tr.unlock
+	tr.unlock = nil
+	go func() {
+		res := r.callTool(s)
+		res.unlock = unlock
+		r.results <- res
+	}()
 }
 
 func (r *run) triesOf(ordinal int) *tries {
@@ -234,13 +266,20 @@ func (r *run) await(wait time.Duration) {
 // apply takes over the result of one try.
 func (r *run) apply(res result) {
 	r.live--
+	t := r.triesOf(res.step.Ordinal)
+	if res.locked {
+		t.locking, t.unlock = false, res.unlock
+		return
+	}
 	r.pending.Usage = append(r.pending.Usage, res.usage...)
 	r.pending.Decisions = append(r.pending.Decisions, res.decisions...)
 	if res.unlock != nil {
 		r.unlocks = append(r.unlocks, res.unlock)
 	}
-	t := r.triesOf(res.step.Ordinal)
 	t.tried = append(t.tried, res.tried...)
+	if res.rejected != nil {
+		r.rejected = res.rejected
+	}
 	if res.stopped {
 		return // the crash rule settles it, here or elsewhere
 	}
@@ -277,10 +316,20 @@ func (r *run) drain() {
 	}
 }
 
+// close ends what the run holds. Without an ending its listeners go on with
+// the log.
 func (r *run) close() {
 	r.cancel(nil)
 	r.drain()
 	r.unlock()
+	for _, t := range r.tries {
+		if t.unlock != nil {
+			t.unlock()
+		}
+	}
 	r.out.close()
+	if !r.left {
+		r.out.producer.Close(false)
+	}
 	r.set.Release()
 }

@@ -22,13 +22,14 @@ func (r *run) callModel(s response.Step, body []byte, err error, info abi.Reques
 		return res.failed(queue.HostError, 0, "")
 	}
 	fold := response.NewFold()
+	fold.Key = s.IdempotencyKey(r.claim.ID)
 	up := r.loop.caller.Do(r.ctx, UpstreamCall{
 		Info: info, Step: s.Key(), Try: s.Tries, Path: "/chat/completions", Body: body,
 		Key: s.IdempotencyKey(r.claim.ID), Tried: tried,
 		OnData: func(data []byte) error {
 			deltas, err := fold.Chunk(data)
 			for _, d := range deltas {
-				r.out.stream(r.stream.Delta(d))
+				r.out.deltas(r.stream.Delta(d))
 			}
 			if err != nil {
 				return fmt.Errorf("%w: %w", upstream.ErrInvalid, err)
@@ -57,6 +58,9 @@ func (r *run) callModel(s response.Step, body []byte, err error, info abi.Reques
 		}
 		if up.Failure.Rejected {
 			res.step.Verdict = response.Final
+			res.rejected = &response.Failure{
+				Code: up.Failure.Code, Message: up.Failure.Message, Status: up.Failure.Status, Class: up.Failure.Class,
+			}
 		}
 		return res
 	case err != nil || cut != nil:
@@ -77,14 +81,6 @@ func (res result) failed(class queue.Class, status int, code string) result {
 func (r *run) callTool(s response.Step) result {
 	res := result{step: s}
 	t := r.tool(s)
-	if r.set.Stateful(t) {
-		unlock, err := r.loop.locks.lock(r.ctx, r.claim.Tenant+"\x00"+t.Plugin)
-		if err != nil {
-			res.stopped = true
-			return res
-		}
-		res.unlock = unlock
-	}
 	ctx, cancel := r.ctx, context.CancelFunc(func() {})
 	if t.Timeout > 0 {
 		ctx, cancel = context.WithTimeout(r.ctx, t.Timeout)
@@ -143,7 +139,7 @@ func (r *run) ask(steps []response.Step) {
 			History: t.history,
 		}
 		q.DeadlineInMS = q.Request.DeadlineInMS
-		v, d := r.loop.policy.Retry(r.ctx, q, policy.Bounds{MaxFailures: r.loop.opt.MaxFailures, Began: s.Tries > 0})
+		v, d := r.loop.policy.Retry(r.ctx, q, policy.Bounds{MaxFailures: r.loop.opt.MaxFailures, Began: s.Began()})
 		r.pending.Decisions = append(r.pending.Decisions, store.Decision{
 			Step: s.Key(), Try: s.Tries, Kind: d.Kind, Question: d.Question, Answer: d.Answer,
 			Generation: d.Generation, Fallback: d.Fallback, Fuel: d.Fuel,

@@ -111,7 +111,7 @@ func (p *planner) frontier() (Plan, bool) {
 			settle = append(settle, s.end(lateState(s), queue.ClassDeadline, "timeout"))
 		case s.State == Failed && s.Verdict == Unasked && !s.told():
 			ask = append(ask, s)
-		case s.State == Failed && s.Verdict == Unasked, s.began() && !begun && !s.repeatable():
+		case s.State == Failed && s.Verdict == Unasked, s.Began() && !begun && !s.repeatable():
 			settle = append(settle, s.end(Failed, s.Class, s.Code))
 		default:
 			run = append(run, s.again())
@@ -143,9 +143,9 @@ func (s Step) repeatable() bool {
 	return s.Kind == ModelCall || s.Effects == "pure" || s.Effects == "idempotent"
 }
 
-// began reports whether a try of the step may have done something: a tool that
+// Began reports whether a try of the step may have done something: a tool that
 // was refused for want of room or of its plugin did not.
-func (s Step) began() bool {
+func (s Step) Began() bool {
 	return s.Tries > 0 && s.Class != queue.GuestThrottled && s.Class != queue.PluginUnavailable
 }
 

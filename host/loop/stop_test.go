@@ -1,0 +1,99 @@
+package loop_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/casemate/casemate/host/loop"
+	"github.com/casemate/casemate/host/policy"
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/sdk/abi"
+)
+
+func TestCancelStopsEverything(t *testing.T) {
+	r := newRig(t, thenTell("hang {}"), loop.Options{})
+	began, stopped := make(chan struct{}), make(chan error, 1)
+	r.tools.calls["hang"] = func(ctx context.Context, _ loop.ToolCall) loop.ToolResult {
+		close(began)
+		<-ctx.Done()
+		stopped <- context.Cause(ctx)
+		return loop.ToolResult{Class: queue.ClassCanceled, RetryAfter: -1}
+	}
+	n, events := r.job(simple)
+	run, err := r.claimer.Submit(t.Context(), n, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	if _, did, err := r.store.Cancel(t.Context(), "t", n.ID); err != nil || !did {
+		t.Fatalf("cancel: %v, %v", did, err)
+	}
+	r.claimer.Stop(n.ID, queue.ErrCanceled)
+	if o, err := run.Wait(t.Context()); err != nil || o.To != queue.Canceled {
+		t.Errorf("outcome %s, %v; want canceled", o.To, err)
+	}
+	if cause := <-stopped; !errors.Is(cause, queue.ErrCanceled) {
+		t.Errorf("the tool was stopped by %v", cause)
+	}
+	rec := r.record(n.ID)
+	if rec.State != queue.Canceled || rec.Worker != 0 {
+		t.Errorf("%s, worker %d; want canceled and let go", rec.State, rec.Worker)
+	}
+}
+
+// TestReapedRealtime checks that a request that nobody can wait for any more
+// is not run a second time when its worker lost its lease.
+func TestReapedRealtime(t *testing.T) {
+	r := newRig(t, thenTell("hang {}"), loop.Options{})
+	began := make(chan struct{})
+	r.tools.calls["hang"] = func(ctx context.Context, _ loop.ToolCall) loop.ToolResult {
+		close(began)
+		<-ctx.Done()
+		return loop.ToolResult{Class: queue.ClassCanceled, RetryAfter: -1}
+	}
+	n, events := r.job(`{"model":"m","input":"hello","store":false}`)
+	run, err := r.claimer.Submit(t.Context(), n, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	r.claimer.Stop(n.ID, queue.ErrLeaseLost)
+	if o, err := run.Wait(t.Context()); err != nil || o.To != queue.Failed || o.Class != queue.WorkerLost {
+		t.Errorf("%s %s, %v; want failed worker_lost", o.To, o.Class, err)
+	}
+}
+
+func TestShutdownKeepsTheChain(t *testing.T) {
+	verdict := policy.Verdict{}
+	r := newRig(t, thenTell("hang {}"), loop.Options{})
+	r.policy.retry = func(abi.RetryQuestion) policy.Verdict { return verdict }
+	began := make(chan struct{})
+	r.tools.calls["hang"] = func(ctx context.Context, c loop.ToolCall) loop.ToolResult {
+		if c.Info.Attempt > 1 {
+			return ok("second attempt")
+		}
+		close(began)
+		<-ctx.Done()
+		return loop.ToolResult{Class: queue.ClassCanceled, RetryAfter: -1}
+	}
+	n, events := r.job(`{"model":"m","input":"hello","background":true}`)
+	l := r.hub.Listen(n.ID, -1)
+	defer l.Close()
+	if err := r.claimer.Enqueue(t.Context(), n, events); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	r.claimer.Stop(n.ID, queue.ErrShutdown)
+	r.events(l)
+	rec := r.record(n.ID)
+	if rec.State != queue.Completed || rec.Attempt != 2 || rec.Failures != 0 || rec.Reaps != 0 {
+		t.Errorf("%s at attempt %d, failures %d, reaps %d; want completed at 2, nothing spent", rec.State, rec.Attempt, rec.Failures, rec.Reaps)
+	}
+	if s := rec.Steps[0]; s.Tries != 1 {
+		t.Errorf("the finished model call was tried %d times; want once", s.Tries)
+	}
+	if s := rec.Steps[1]; s.Tries != 2 || string(s.Output) != "second attempt" {
+		t.Errorf("tool step: %d tries, output %q", s.Tries, s.Output)
+	}
+}
