@@ -60,6 +60,9 @@ func New(ctx context.Context, c Config) (*Host, error) {
 	if c.Listen == "" {
 		c.Listen = "127.0.0.1:8080"
 	}
+	if err := checkListen(c); err != nil {
+		return nil, err
+	}
 	h := &Host{config: c, log: c.Logger, files: make(chan []string, 1)}
 	h.hard, h.stop = context.WithCancel(context.Background())
 	if err := h.open(ctx); err != nil {
@@ -70,6 +73,9 @@ func New(ctx context.Context, c Config) (*Host, error) {
 }
 
 func (h *Host) open(ctx context.Context) (err error) {
+	if h.listener, err = net.Listen("tcp", h.config.Listen); err != nil {
+		return err // before modules are compiled: that takes seconds
+	}
 	if h.driver, err = openDriver(ctx, h.config.Store); err != nil {
 		return err
 	}
@@ -86,11 +92,23 @@ func (h *Host) open(ctx context.Context) (err error) {
 	if err := h.catalog.Apply(ctx, sources(h.config)); err != nil {
 		return err
 	}
-	if err := h.wire(ctx); err != nil {
-		return err
+	return h.wire(ctx)
+}
+
+// checkListen refuses an address that others can reach on a host that asks for
+// no key.
+func checkListen(c Config) error {
+	if len(c.Tenants) > 0 {
+		return nil
 	}
-	h.listener, err = net.Listen("tcp", h.config.Listen)
-	return err
+	name, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("host: listen: %w", err)
+	}
+	if ip := net.ParseIP(name); name != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("host: listen: %q can be reached by others, but there are no tenants with keys: listen on 127.0.0.1, or configure tenants", c.Listen)
+	}
+	return nil
 }
 
 // openDriver opens the database that url names.

@@ -6,13 +6,14 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
 
-// settle is how long a directory must be quiet before its modules are read
-// again: a copy in progress is many events.
+// settle is how long after its first change a module is read again: a copy in
+// progress is many events. One that takes longer is read again at its next.
 const settle = 100 * time.Millisecond
 
 // watch loads module files again when they change. It watches their
@@ -21,7 +22,8 @@ const settle = 100 * time.Millisecond
 func (h *Host) watch(ctx context.Context) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		return err
+		h.log.Warn("module files are not watched: send SIGHUP after a change", "error", err)
+		return h.unwatched(ctx)
 	}
 	defer watcher.Close()
 	var files []string
@@ -48,8 +50,13 @@ func (h *Host) watch(ctx context.Context) error {
 		case err := <-watcher.Errors:
 			h.log.Warn("watch", "error", err)
 		case e := <-watcher.Events:
+			if !touches(e.Name, files) {
+				continue // a log or a database may live beside the modules
+			}
 			changed[filepath.Dir(e.Name)] = true
-			quiet = time.After(settle)
+			if quiet == nil { // events without end must not put it off for ever
+				quiet = time.After(settle)
+			}
 		case <-quiet:
 			quiet = nil
 			for _, f := range files {
@@ -62,13 +69,32 @@ func (h *Host) watch(ctx context.Context) error {
 	}
 }
 
-// refresh loads one file again; the catalog has logged what is wrong with it.
+// touches reports whether an event of name may change one of files: it is the
+// file's own, or that of a link that a deployment swaps for a whole directory
+// ("..data").
+func touches(name string, files []string) bool {
+	if strings.HasPrefix(filepath.Base(name), "..") {
+		return true
+	}
+	return slices.ContainsFunc(files, func(f string) bool { return filepath.Clean(f) == filepath.Clean(name) })
+}
+
+// unwatched takes the lists of files that Reload sends, and does nothing else.
+func (h *Host) unwatched(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-h.files:
+		}
+	}
+}
+
+// refresh loads one file again.
 func (h *Host) refresh(ctx context.Context, file string) {
 	h.reload.Lock()
 	defer h.reload.Unlock()
-	if err := h.catalog.Refresh(ctx, file); err != nil {
-		h.log.Debug("refresh", "file", file, "error", err)
-	}
+	_ = h.catalog.Refresh(ctx, file) // the catalog has logged what is wrong with it, and /readyz tells it
 }
 
 func (h *Host) sourceFiles() []string {
@@ -96,7 +122,7 @@ func (h *Host) Reload(ctx context.Context, c Config) error {
 	h.reload.Lock()
 	defer h.reload.Unlock()
 	for _, name := range restartNeeded(h.config, c) {
-		h.log.Warn("changed in the configuration, but only a restart applies it", "key", name)
+		h.log.Warn("changed in the configuration, but only a restart applies it", "setting", name)
 	}
 	err := h.catalog.Apply(ctx, sources(c))
 	h.config.Plugins, h.config.Policies = c.Plugins, c.Policies
@@ -113,22 +139,15 @@ func (h *Host) Reload(ctx context.Context, c Config) error {
 
 // restartNeeded names the settings that differ and that Reload does not apply.
 func restartNeeded(old, c Config) []string {
+	a, b := reflect.ValueOf(old), reflect.ValueOf(c)
 	var names []string
-	for _, f := range []struct {
-		name string
-		a, b any
-	}{
-		{"listen", old.Listen, c.Listen},
-		{"store", old.Store, c.Store},
-		{"upstreams", old.Upstreams, c.Upstreams},
-		{"models", old.Models, c.Models},
-		{"tenants", old.Tenants, c.Tenants},
-		{"max_body_bytes", old.MaxBodyBytes, c.MaxBodyBytes},
-		{"slots", old.Slots, c.Slots},
-		{"lease", old.Lease, c.Lease},
-	} {
-		if !reflect.DeepEqual(f.a, f.b) {
-			names = append(names, f.name)
+	for i := range a.NumField() {
+		name := a.Type().Field(i).Name
+		if name == "Plugins" || name == "Policies" || name == "Logger" {
+			continue
+		}
+		if !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+			names = append(names, name)
 		}
 	}
 	return names

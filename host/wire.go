@@ -127,6 +127,9 @@ type granted struct{ *guest.Catalog }
 // Granted implements api.Tools.
 func (g granted) Granted(string) []response.ServerTool { return g.Catalog.Granted() }
 
+// LoadError is why a module was not loaded, with what its guest said meanwhile.
+type LoadError = plugins.LoadError
+
 // Pack writes a guest's descriptor into its module; see plugins.Pack.
 func Pack(ctx context.Context, wasm []byte) ([]byte, error) { return plugins.Pack(ctx, wasm) }
 

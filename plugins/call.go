@@ -67,11 +67,11 @@ func pure(entry string) bool { return entry == abi.ExportRoute || entry == abi.E
 // or Deadline. Instances are started outside of the call's wall clock.
 func (p *Plugin) Call(ctx context.Context, c Call) Result {
 	if !p.begin() {
-		return Result{Class: Unavailable, Detail: "plugin is closed"}
+		return ended(Unavailable, "plugin is closed")
 	}
 	defer p.end()
 	if !p.has(c.Entry) {
-		return Result{Class: Denied, Detail: fmt.Sprintf("plugin has no %s", c.Entry)}
+		return ended(Denied, "plugin has no "+c.Entry)
 	}
 	ctx, stop := p.m.callContext(ctx)
 	defer stop(nil)
@@ -107,8 +107,11 @@ func (p *Plugin) callFresh(ctx context.Context, c Call) Result {
 
 // callPolicy calls an entry on one of the shared instances.
 func (p *Plugin) callPolicy(ctx context.Context, c Call) Result {
-	in, err := p.pool.get(ctx)
-	if err != nil {
+	in, err := p.pool.get(ctx, c.Limits.Wall)
+	switch {
+	case errors.Is(err, errBusy):
+		return ended(Throttled, errBusy.Error())
+	case err != nil:
 		return stopped(ctx)
 	}
 	f := p.newFrame(c)
@@ -163,7 +166,7 @@ func (p *Plugin) start(ctx context.Context, f *frame.Frame, memory uint64) (*ins
 
 	in, err := p.code.Instantiate(ctx, memory)
 	if err != nil {
-		return nil, fmt.Errorf("start section: %w", err)
+		return nil, &startError{"start section", err}
 	}
 	if !p.starts {
 		return &instance{Instance: in, clock: f.Clock}, nil
@@ -173,11 +176,11 @@ func (p *Plugin) start(ctx context.Context, f *frame.Frame, memory uint64) (*ins
 			err = fmt.Errorf("%w: %w", engine.ErrMemory, err)
 		}
 		in.Close(context.WithoutCancel(ctx))
-		return nil, fmt.Errorf("%s: %w", abi.ExportInitialize, err)
+		return nil, &startError{abi.ExportInitialize, err}
 	}
 	if ctx.Err() != nil {
 		in.Close(context.WithoutCancel(ctx))
-		return nil, fmt.Errorf("%s: %w", abi.ExportInitialize, engine.Stopped(ctx))
+		return nil, &startError{abi.ExportInitialize, engine.Stopped(ctx)}
 	}
 	return &instance{Instance: in, clock: f.Clock}, nil
 }
@@ -227,13 +230,12 @@ func (p *Plugin) notStarted(ctx context.Context, f *frame.Frame, err error) Resu
 	case ctx.Err() != nil:
 		res = stopped(ctx)
 	case errors.Is(err, engine.ErrMemory):
-		res = Result{Class: Memory, Detail: detail(err)}
+		res = died(Memory, "", err)
+	case isHostError(err):
+		p.logHostError(abi.ExportInitialize, err)
+		res = ended(Unavailable, hostDetail)
 	default:
-		res = Result{Class: Unavailable, Detail: detail(err)}
-		if isHostError(err) {
-			p.logHostError(abi.ExportInitialize, err)
-			res.Detail = hostDetail
-		}
+		res = died(Unavailable, "", err)
 	}
 	res.logs(f)
 	return res

@@ -3,6 +3,7 @@ package plugins_test
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"sync"
 	"testing"
 
@@ -97,9 +98,26 @@ func policyGuest(body func(g *guest) []byte) []byte {
 	return g.describes(policyDesc).Bytes()
 }
 
+// cacheDir keeps compiled modules for all tests of the process: to compile a
+// Go guest takes seconds under the race detector.
+var cacheDir string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "casemate-plugins-")
+	if err != nil {
+		panic(err)
+	}
+	cacheDir = dir
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		panic(err)
+	}
+	os.Exit(code)
+}
+
 func newManager(t testing.TB) *plugins.Manager {
 	t.Helper()
-	m, err := plugins.New(t.Context(), plugins.Options{})
+	m, err := plugins.New(t.Context(), plugins.Options{CacheDir: cacheDir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +132,7 @@ func newManager(t testing.TB) *plugins.Manager {
 // shared is the manager of all tests that do not close theirs: a manager
 // compiles its host functions, which is slow under the race detector.
 var shared = sync.OnceValues(func() (*plugins.Manager, error) {
-	return plugins.New(context.Background(), plugins.Options{})
+	return plugins.New(context.Background(), plugins.Options{CacheDir: cacheDir})
 })
 
 // load loads a plugin until the test ends.

@@ -31,18 +31,55 @@ var describeLimits = Limits{
 // happens on the path of a call. name stands for the module in messages; a
 // file's name is best.
 //
-// An error names the plugin and what to do. It wraps ErrRefused when the
-// module is at fault, ErrClosed after Close, or ctx's error; else this host
-// is at fault. The text may hold what the guest printed.
+// An error is a *LoadError. It names the plugin and what to do, and wraps
+// ErrRefused when the module is at fault, ErrClosed after Close, or ctx's
+// error; else this host is at fault.
 func (m *Manager) Load(ctx context.Context, name string, wasm []byte) (*Plugin, error) {
 	p, err := m.load(ctx, name, wasm, true)
 	if err != nil {
-		return nil, fmt.Errorf("plugins: %s: %w", name, err)
+		return nil, loadError(name, err)
 	}
 	m.log.Info("plugin loaded", "plugin", name, "name", p.desc.Name, "version", p.desc.Version,
 		"kinds", strings.Join(p.desc.Kinds, ","), "digest", p.digest)
 	return p, nil
 }
+
+// LoadError is why a module was not loaded. Its text may quote, in part, what
+// the module declares: names, and the descriptor that a host publishes. It
+// holds nothing that the guest said while it ran, so it is fit for a host's
+// log and for whoever asks how the host is.
+type LoadError struct {
+	Name string // of the module, as given to Load
+	Err  error
+	// GuestText is what the guest said before it ended: how it failed, with
+	// names of its functions, and the end of what it printed, line by line. It
+	// is for the plugin's owner only; "" when the guest did not run.
+	GuestText string
+}
+
+// Error returns the name and the cause.
+func (e *LoadError) Error() string { return "plugins: " + e.Name + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *LoadError) Unwrap() error { return e.Err }
+
+// loadError names the module in err.
+func loadError(name string, err error) error {
+	e := &LoadError{Name: name, Err: err}
+	var said *guestEnded
+	if errors.As(err, &said) {
+		e.GuestText = said.text
+	}
+	return e
+}
+
+// guestEnded carries what a guest said past the messages around it.
+type guestEnded struct {
+	why  string
+	text string
+}
+
+func (e *guestEnded) Error() string { return e.why }
 
 // load does the work of Load. Without packed the module's own section is not
 // compared with what it says.
@@ -60,12 +97,16 @@ func (m *Manager) load(ctx context.Context, name string, wasm []byte, packed boo
 	}
 	ctx, stop := m.callContext(ctx)
 	defer stop(nil)
-	code, err := m.engine.Compile(ctx, wasm)
+	limited, err := wasmbin.LimitTables(wasm, maxGrown)
+	if err != nil {
+		return nil, refused("%w", err)
+	}
+	code, err := m.engine.Compile(ctx, limited)
 	switch {
 	case errors.Is(err, engine.ErrCompile):
 		return nil, refused("%w", err)
 	case err != nil:
-		return nil, ended(ctx, err)
+		return nil, cutShort(ctx, err)
 	}
 	_, starts := mod.Export(abi.ExportInitialize)
 	sum := sha256.Sum256(wasm)
@@ -153,17 +194,20 @@ func (p *Plugin) startPolicy(ctx context.Context) error {
 // notReady is the error of a module that did not get through what.
 func (p *Plugin) notReady(ctx context.Context, what string, res Result) error {
 	if ctx.Err() != nil {
-		return ended(ctx, fmt.Errorf("%s: %w", what, ctx.Err()))
+		return cutShort(ctx, fmt.Errorf("%s: %w", what, ctx.Err()))
 	}
-	err := fmt.Errorf("%s: %s: %s%s", what, res.Class, res.Detail, lastWords(res.Logs))
+	err := &guestEnded{
+		why:  fmt.Sprintf("%s: %s: %s", what, res.Class, res.reason),
+		text: res.Detail + lastWords(res.Logs),
+	}
 	if res.Class == HostError {
 		return err
 	}
 	return refused("%w", err)
 }
 
-// ended is the error of a load whose context ended with err.
-func ended(ctx context.Context, err error) error {
+// cutShort is the error of a load whose context ended with err.
+func cutShort(ctx context.Context, err error) error {
 	if errors.Is(context.Cause(ctx), errClosing) {
 		return ErrClosed
 	}
@@ -175,7 +219,7 @@ func lastWords(logs []LogLine) string {
 	const most = 10
 	var b strings.Builder
 	for _, l := range logs[max(0, len(logs)-most):] {
-		b.WriteString("\n  | " + l.Text)
+		b.WriteString("\n| " + l.Text)
 	}
 	return b.String()
 }

@@ -2,6 +2,8 @@ package plugins_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
@@ -81,20 +83,36 @@ func TestLoadRefuses(t *testing.T) {
 			f := m.Func(w.Sig("", "i"), w.I32(1))
 			m.Export(abi.ExportMarker, f).Export(abi.ExportDescribe, f)
 		}), []string{"guest_memory", "131072000 bytes"}},
-		{"huge table", tool(func(g *guest) { complete(g); g.Table(120_000_000) }), []string{"table starts with 120000000"}},
-		{"start traps", tool(func(g *guest) { complete(g); g.Start(g.Func(w.Sig("", ""), w.Unreachable)) }), []string{"start", "unreachable"}},
+		{"huge table", tool(func(g *guest) { complete(g); g.Table(120_000_000) }), []string{"tables start with more than 1048576"}},
+		{"large tables", tool(func(g *guest) {
+			complete(g)
+			for range 3 {
+				g.Table(400_000)
+			}
+		}), []string{"tables start with more than 1048576"}},
+		{"many tables", tool(func(g *guest) {
+			complete(g)
+			for range 17 {
+				g.Table(0)
+			}
+		}), []string{"declares 17 tables"}},
+		{"table with an expression", bare(func(m *w.Module) { m.TableRaw([]byte{0x40, 0, 0x70, 0, 0, 0xd0, 0x70, 0x0b}) }), []string{"malformed"}},
+		{"imported table", bare(func(m *w.Module) {
+			m.ImportRaw("casemate_v1", "table", []byte{1, 0x70, 0, 1})
+		}), []string{"imports table casemate_v1.table"}},
+		{"start traps", tool(func(g *guest) { complete(g); g.Start(g.Func(w.Sig("", ""), w.Unreachable)) }), []string{"plugin_unavailable: start section: trapped: unreachable"}},
 		{"start calls the host", tool(func(g *guest) {
 			complete(g)
 			g.Start(g.Func(w.Sig("", ""), g.call("proc_exit", w.I32(4))))
-		}), []string{"exited with code 4"}},
-		{"_initialize traps", tool(func(g *guest) { complete(g); g.initialize(w.Unreachable) }), []string{"_initialize", "unreachable"}},
+		}), []string{"start section: guest exited with code 4"}},
+		{"_initialize traps", tool(func(g *guest) { complete(g); g.initialize(w.Unreachable) }), []string{"plugin_unavailable: _initialize: trapped: unreachable"}},
 		{"describe traps", tool(func(g *guest) {
 			g.entry(abi.ExportMarker, w.I32(1)).entry(abi.ExportDescribe, g.call(abi.ImportLog, w.I32(4), g.text("last words")), w.Unreachable)
-		}), []string{"describe: guest_trap", "| last words"}},
+		}), []string{"describe: guest_trap: trapped: unreachable"}},
 		{"describe fails", tool(func(g *guest) {
 			g.entry(abi.ExportMarker, w.I32(1))
 			g.entry(abi.ExportDescribe, g.call(abi.ImportFail, w.I32(6), w.I32(-1), g.text("no name")), w.I32(1))
-		}), []string{"guest_error", "no name"}},
+		}), []string{"describe: guest_error: failed: internal"}},
 		{"describe is silent", tool(func(g *guest) { g.entry(abi.ExportMarker, w.I32(1)).entry(abi.ExportDescribe, w.I32(0)) }), []string{"guest_invalid_output"}},
 		{"describe is no json", tool(func(g *guest) { g.describes("{") }), []string{"guest_invalid_output"}},
 		{"describe is no descriptor", tool(func(g *guest) { g.describes(`[1]`) }), []string{"invalid descriptor"}},
@@ -129,6 +147,55 @@ func TestLoadRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantClass(t, good.Call(t.Context(), plugins.Call{Entry: abi.ExportToolCall}), plugins.OK)
+}
+
+// TestLoadErrorKeepsGuestText: what a guest says while it is loaded reaches
+// whoever asks for it, and no message.
+func TestLoadErrorKeepsGuestText(t *testing.T) {
+	m := newManager(t)
+	for _, tt := range []struct {
+		name string
+		edit func(g *guest)
+	}{
+		{"logged", func(g *guest) {
+			g.entry(abi.ExportDescribe, g.call(abi.ImportLog, w.I32(4), g.text("secret")), w.Unreachable)
+		}},
+		{"failed", func(g *guest) {
+			g.entry(abi.ExportDescribe, g.call(abi.ImportFail, w.I32(6), w.I32(-1), g.text("secret")), w.I32(1))
+		}},
+		{"logged at the start", func(g *guest) {
+			g.initialize(g.call(abi.ImportLog, w.I32(4), g.text("secret")), w.Unreachable)
+			g.describes(toolDesc)
+		}},
+		{"aborted", func(g *guest) { // as AssemblyScript does
+			text := g.next + 4
+			g.Data(g.next, []byte("\x0c\x00\x00\x00s\x00e\x00c\x00r\x00e\x00t\x00"))
+			g.entry(abi.ExportDescribe, g.call("abort", w.I32(text), w.I32(0), w.I32(0), w.I32(0)), w.I32(1))
+		}},
+		{"named a function so", func(g *guest) {
+			g.entry(abi.ExportDescribe, w.Unreachable)
+			f := g.NextFunc() - 1
+			names := w.Seq([]byte{1, byte(f), 6}, []byte("secret"))
+			g.Custom("name", w.Section(1, names))
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			g := newGuest()
+			g.entry(abi.ExportToolCall, w.I32(0))
+			tt.edit(g)
+			if tt.name != "logged at the start" {
+				g.entry(abi.ExportMarker, w.I32(1))
+			}
+			_, err := m.Load(t.Context(), "bad.wasm", g.Bytes())
+			var load *plugins.LoadError
+			if !errors.As(err, &load) || load.Name != "bad.wasm" || !strings.Contains(load.GuestText, "secret") {
+				t.Fatalf("error = %#v, want a LoadError with what the guest said", err)
+			}
+			if strings.Contains(err.Error(), "secret") {
+				t.Errorf("error = %q, which holds what the guest said", err)
+			}
+		})
+	}
 }
 
 func TestLoadEnds(t *testing.T) {
@@ -202,5 +269,29 @@ func TestInitLogsBelongToTheCall(t *testing.T) {
 	res := load(t, g.describes(toolDesc).Bytes()).Call(t.Context(), plugins.Call{Entry: abi.ExportToolCall})
 	if len(res.Logs) != 2 || res.Logs[0].Text != "starting" || res.Logs[1].Text != "running" {
 		t.Errorf("logs = %q", res.Logs)
+	}
+}
+
+// TestTableGrows: a table's memory is the host's, so that none grows far,
+// whatever maximum it declares.
+func TestTableGrows(t *testing.T) {
+	g := newGuest()
+	g.Table(3).TableRaw([]byte{0x70, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x0f}).TableRaw([]byte{0x70, 1, 1, 5}).Table(100_000)
+	print := g.printer()
+	g.entry(abi.ExportToolCall, g.report(print,
+		wide(w.TableGrow(0, 65_533)), wide(w.TableGrow(0, 1)),
+		wide(w.TableGrow(1, 64<<20)), wide(w.TableGrow(1, 65_535)), wide(w.TableGrow(1, 1)),
+		wide(w.TableGrow(2, 4)), wide(w.TableGrow(2, 1)),
+		wide(w.TableGrow(3, 1)),
+	))
+	wasm := g.describes(toolDesc).Bytes()
+	p := load(t, wasm)
+	res := p.Call(t.Context(), plugins.Call{Entry: abi.ExportToolCall})
+	wantClass(t, res, plugins.OK)
+	if got, want := string(res.Output), "[3,-1,-1,1,-1,1,-1,-1]"; got != want {
+		t.Errorf("sizes before = %s, want %s", got, want)
+	}
+	if sum := sha256.Sum256(wasm); p.Digest() != "sha256:"+hex.EncodeToString(sum[:]) {
+		t.Errorf("digest = %s, want that of the file", p.Digest())
 	}
 }

@@ -14,7 +14,8 @@ import (
 
 // Pack loads a module, with all the checks of Load, and returns it with its
 // descriptor as canonical JSON in custom section abi.Section, in place of one
-// that it had. The same module and descriptor give the same bytes.
+// that it had. The same module and descriptor give the same bytes. A module
+// that Load would refuse is a *LoadError.
 func Pack(ctx context.Context, wasm []byte) (_ []byte, err error) {
 	m, err := New(ctx, Options{})
 	if err != nil {
@@ -23,7 +24,7 @@ func Pack(ctx context.Context, wasm []byte) (_ []byte, err error) {
 	defer func() { err = errors.Join(err, m.Close(context.WithoutCancel(ctx))) }()
 	p, err := m.load(ctx, "pack", wasm, false)
 	if err != nil {
-		return nil, fmt.Errorf("plugins: pack: %w", err)
+		return nil, loadError("pack", err)
 	}
 	canonical, err := abi.CanonicalJSON(p.manifest)
 	if err != nil {

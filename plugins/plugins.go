@@ -28,6 +28,7 @@ const (
 	Failed        Class = "guest_error"          // the guest reported a failure, or returned non-zero
 	InvalidOutput Class = "guest_invalid_output" // returned zero without (valid) output
 	Unavailable   Class = "plugin_unavailable"   // closed, or cannot be instantiated
+	Throttled     Class = "guest_throttled"      // no instance of a policy was free in time
 	Canceled      Class = "canceled"             // the caller's context was canceled
 	HostError     Class = "host_error"           // a port of the host failed
 )
@@ -35,13 +36,16 @@ const (
 // Limits bound one call. Zero fields take the defaults of the entry's kind:
 // policies 100 ms, 16 MiB, 16 KiB; tools 30 s, 64 MiB, 1 MiB.
 type Limits struct {
-	Wall        time.Duration // from instance in hand to the end of the call, host functions included
-	MemoryBytes uint64        // linear memory
-	OutputBytes int           // bytes of output
-	LogLines    int           // log calls kept, 1,000
-	LogBytes    int           // log volume kept, 256 KiB
-	Emits       int           // 100
-	Calls       int           // capability calls, 256
+	// Wall is the time from instance in hand to the end of the call, host
+	// functions included. A policy's call waits as long, at most, for an
+	// instance.
+	Wall        time.Duration
+	MemoryBytes uint64 // linear memory
+	OutputBytes int    // bytes of output
+	LogLines    int    // log calls kept, 1,000
+	LogBytes    int    // log volume kept, 256 KiB
+	Emits       int    // 100
+	Calls       int    // capability calls, 256
 }
 
 // Call is one call of a plugin.
@@ -61,6 +65,7 @@ type Call struct {
 type Result struct {
 	Class  Class
 	Output []byte
+	reason string // why not OK, in words that are never the guest's
 	// Fail holds what the guest passed to abi.ImportFail, when Class is Failed.
 	// A guest that returned non-zero without a word failed with
 	// abi.FailInternal and no text. It is nil for all other classes.
@@ -68,7 +73,7 @@ type Result struct {
 	// Detail tells the plugin's owner why a call did not end in OK: the trap's
 	// text with function names. It is tenant data: never for a client or a host log.
 	Detail string
-	Logs   []LogLine
+	Logs   []LogLine        // what the guest logged and printed, capped; for nobody but the caller
 	Puts   []capability.Put // kv.put/1 in order, to be committed with the step
 	Usage  Usage
 }

@@ -3,6 +3,7 @@ package plugins_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -151,6 +152,37 @@ func TestPolicyHammer(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestPolicyThrottled asks while every instance is busy: the call gives up
+// after its own wall clock.
+func TestPolicyThrottled(t *testing.T) {
+	p := load(t, policyGuest(func(g *guest) []byte {
+		return w.Seq(g.call(abi.ImportInputLen), w.If, forever, w.End, g.ok())
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 4 + 2*runtime.GOMAXPROCS(0) { // at least as many as there may be instances
+		wg.Go(func() {
+			p.Call(ctx, plugins.Call{Entry: abi.ExportRoute, Input: []byte("spin"), Limits: plugins.Limits{Wall: time.Hour}})
+		})
+	}
+	var res plugins.Result
+	for res.Class != plugins.Throttled {
+		res = ask(t, p, plugins.Call{Limits: plugins.Limits{Wall: 50 * time.Millisecond}})
+		if res.Class != plugins.OK && res.Class != plugins.Deadline && res.Class != plugins.Throttled {
+			t.Fatalf("class = %s (%s), want guest_throttled", res.Class, res.Detail)
+		}
+	}
+	wantClass(t, res, plugins.Throttled)
+	over, stop := context.WithCancel(t.Context())
+	stop()
+	if res := p.Call(over, plugins.Call{Entry: abi.ExportRoute, Limits: plugins.Limits{Wall: time.Hour}}); res.Class != plugins.Canceled {
+		t.Errorf("class of a call without a caller = %s, want canceled", res.Class)
+	}
+	cancel()
+	wg.Wait()
+	wantClass(t, ask(t, p, plugins.Call{Limits: plugins.Limits{Wall: time.Minute}}), plugins.OK)
 }
 
 func TestPolicyTooLargeToStart(t *testing.T) {

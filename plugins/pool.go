@@ -2,8 +2,10 @@ package plugins
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/casemate/casemate/plugins/internal/engine"
 	"github.com/casemate/casemate/plugins/internal/frame"
@@ -16,8 +18,11 @@ type instance struct {
 	clock *frame.Clock
 }
 
+// errBusy is why a call got no instance in time.
+var errBusy = errors.New("all instances are busy")
+
 // pool holds the instances of a policy. Their number is bounded: a call that
-// finds all of them busy waits, which is short, since policies are.
+// finds all of them busy waits.
 type pool struct {
 	slots chan struct{}
 
@@ -30,12 +35,10 @@ func newPool() *pool {
 }
 
 // get returns an idle instance, or nil when a new one may be started; put or
-// drop must follow. The error is ctx's.
-func (p *pool) get(ctx context.Context) (*instance, error) {
-	select {
-	case p.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// drop must follow. The error is ctx's, or errBusy after a wait of most.
+func (p *pool) get(ctx context.Context, most time.Duration) (*instance, error) {
+	if err := p.reserve(ctx, most); err != nil {
+		return nil, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -45,6 +48,25 @@ func (p *pool) get(ctx context.Context) (*instance, error) {
 	in := p.idle[len(p.idle)-1]
 	p.idle = p.idle[:len(p.idle)-1]
 	return in, nil
+}
+
+// reserve takes a place, at once where one is free.
+func (p *pool) reserve(ctx context.Context, most time.Duration) error {
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	t := time.NewTimer(most)
+	defer t.Stop()
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return errBusy
+	}
 }
 
 // put returns a sound instance for the next call.

@@ -17,9 +17,15 @@ var ErrRefused = errors.New("refused")
 // maxBinary is the largest module, in bytes.
 const maxBinary = 16 << 20
 
-// maxTable is the largest table that a module may start with, in elements of
-// eight bytes or more each.
-const maxTable = 1 << 20
+// The bounds of tables, whose memory is the host's and not the guest's, in
+// elements of eight bytes each. With them the tables of an instance never take
+// more than 16 MiB.
+const (
+	maxTables = 16      // how many
+	maxTable  = 1 << 20 // at the start, all of them together
+	// maxGrown is how far a table may grow that does not start with more.
+	maxGrown = 1 << 16
+)
 
 // The ABIs that a module may be built for. Only native/1 can be loaded.
 const (
@@ -106,10 +112,19 @@ func (m *Manager) admit(mod *wasmbin.Module) error {
 	if len(mod.Memories) != 1 || mod.Memories[0].Shared {
 		return refused("it declares %d memories: want exactly one, not shared", len(mod.Memories))
 	}
-	for _, t := range mod.Tables {
-		if t.Min > maxTable {
-			return refused("a table starts with %d elements, more than %d", t.Min, maxTable)
-		}
+	return checkTables(mod.Tables)
+}
+
+func checkTables(tables []wasmbin.Limits) error {
+	if len(tables) > maxTables {
+		return refused("it declares %d tables, more than %d", len(tables), maxTables)
+	}
+	total := uint64(0)
+	for _, t := range tables {
+		total += min(t.Min, maxTable+1)
+	}
+	if total > maxTable {
+		return refused("its tables start with more than %d elements", maxTable)
 	}
 	return nil
 }

@@ -31,52 +31,99 @@ func verdict(ctx context.Context, in *instance, f *frame.Frame, status int32, er
 			Class:  Failed,
 			Fail:   &Failure{Code: fl.Code, RetryAfter: fl.RetryAfter, Text: fl.Text},
 			Detail: fmt.Sprintf("failed: %s: %s", fl.Code, fl.Text),
+			reason: "failed: " + fl.Code.String(),
 		}
 	case f.OutputCut() || f.OutputRefused() && (status != 0 || len(f.Output()) == 0):
-		return Result{Class: Output, Detail: fmt.Sprintf("output is over %d bytes", f.MaxOutput)}
+		return ended(Output, fmt.Sprintf("output is over %d bytes", f.MaxOutput))
 	case status != 0:
-		return Result{
-			Class:  Failed,
-			Fail:   &Failure{Code: abi.FailInternal, RetryAfter: -1},
-			Detail: fmt.Sprintf("returned %d without a reason", status),
-		}
+		res := ended(Failed, fmt.Sprintf("returned %d without a reason", status))
+		res.Fail = &Failure{Code: abi.FailInternal, RetryAfter: -1}
+		return res
 	case len(f.Output()) == 0:
-		return Result{Class: InvalidOutput, Detail: "returned 0 without output"}
+		return ended(InvalidOutput, "returned 0 without output")
 	case !utf8.Valid(f.Output()) || !json.Valid(f.Output()):
-		return Result{Class: InvalidOutput, Detail: "output is not valid JSON"}
+		return ended(InvalidOutput, "output is not valid JSON")
 	}
 	return Result{Class: OK, Output: f.Output()}
+}
+
+// ended is the result of a call of which nothing is to be told but why, in
+// the host's own words.
+func ended(class Class, why string) Result {
+	return Result{Class: class, Detail: why, reason: why}
+}
+
+// died is the result of a call that err ended: before is the host's own words
+// on it, and err may hold the guest's.
+func died(class Class, before string, err error) Result {
+	return Result{
+		Class:  class,
+		Detail: before + frame.Text([]byte(err.Error()), maxDetail),
+		reason: before + reason(err),
+	}
 }
 
 // dead is the result of a call that did not return.
 func dead(ctx context.Context, in *instance, f *frame.Frame, err error) Result {
 	switch {
 	case isHostError(err):
-		return Result{Class: HostError, Detail: hostDetail}
+		return ended(HostError, hostDetail)
 	case errors.Is(err, engine.ErrStopped):
 		return stopped(ctx)
 	case errors.Is(err, engine.ErrDepth):
-		return Result{Class: Depth, Detail: detail(err)}
+		return died(Depth, "", err)
 	case in.GrowRefused():
-		return Result{Class: Memory, Detail: "died after it was refused more memory: " + detail(err)}
+		return died(Memory, "died after it was refused more memory: ", err)
 	case f.OutputRefused():
-		return Result{Class: Output, Detail: fmt.Sprintf("died after its output went over %d bytes: %s", f.MaxOutput, detail(err))}
+		return died(Output, fmt.Sprintf("died after its output went over %d bytes: ", f.MaxOutput), err)
 	}
-	return Result{Class: Trap, Detail: detail(err)}
+	return died(Trap, "", err)
 }
 
 // stopped is the result of a call whose context ended.
 func stopped(ctx context.Context) Result {
 	switch {
 	case errors.Is(context.Cause(ctx), errClosing):
-		return Result{Class: Unavailable, Detail: "plugin is closing"}
+		return ended(Unavailable, "plugin is closing")
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return Result{Class: Deadline, Detail: "the wall clock of the call ran out"}
+		return ended(Deadline, "the wall clock of the call ran out")
 	case ctx.Err() != nil:
-		return Result{Class: Canceled, Detail: "the call was canceled"}
+		return ended(Canceled, "the call was canceled")
 	}
-	return Result{Class: Unavailable, Detail: "instance is closed"}
+	return ended(Unavailable, "instance is closed")
 }
+
+// reason says what ended a guest without a word of the guest's: neither the
+// names of its functions nor what it gave to an abort.
+func reason(err error) string {
+	var part *startError
+	before := ""
+	if errors.As(err, &part) {
+		before = part.export + ": "
+	}
+	var exit frame.Exit
+	var trap *engine.Trap
+	switch {
+	case errors.As(err, &exit):
+		return before + exit.Error()
+	case errors.As(err, &trap) && trap.Fault() != "":
+		return before + "trapped: " + trap.Fault()
+	case trap != nil:
+		return before + "trapped"
+	case part != nil:
+		return before + part.err.Error()
+	}
+	return before + "trapped"
+}
+
+// startError is why an instance did not start, and in which of its parts.
+type startError struct {
+	export string
+	err    error
+}
+
+func (e *startError) Error() string { return e.export + ": " + e.err.Error() }
+func (e *startError) Unwrap() error { return e.err }
 
 func isHostError(err error) bool {
 	var port *frame.HostFault
@@ -97,5 +144,3 @@ func hostCause(err error) error {
 	}
 	return err
 }
-
-func detail(err error) string { return frame.Text([]byte(err.Error()), maxDetail) }

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/casemate/casemate/host/api"
 	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/store"
 )
 
 func TestAuth(t *testing.T) {
@@ -85,6 +87,9 @@ func TestBadBodies(t *testing.T) {
 		{"background without store", `{` + ok + `,"background":true,"store":false}`, 400, "invalid_value", "background"},
 		{"NUL in model", `{"model":"m\u0000","input":"hi"}`, 400, "invalid_value", "model"},
 		{"NUL in metadata", `{` + ok + `,"metadata":{"a":"b\u0000"}}`, 400, "invalid_value", "metadata"},
+		{"NUL in a message's name", `{"model":"m1","input":[{"role":"user","name":"a\u0000","content":"x"}]}`, 400, "invalid_value", "input[0].name"},
+		{"NUL in an allowed tool", `{` + ok + `,"tools":[{"type":"mcp","server_label":"far","server_url":"x"},{"type":"mcp","server_label":"calc","allowed_tools":["a\u0000"]}]}`, 400, "invalid_value", "tools[1].allowed_tools"},
+		{"NUL in a tool of tool_choice", `{` + ok + `,"tool_choice":{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","name":"\u0000"}]}}`, 400, "invalid_value", "tool_choice.tools"},
 		{"NUL in user", `{` + ok + `,"user":"\u0000"}`, 400, "invalid_value", "user"},
 		{"malformed previous", `{` + ok + `,"previous_response_id":"resp_zz"}`, 400, "previous_response_not_found", "previous_response_id"},
 		{"output without call", `{"model":"m1","input":[{"type":"function_call_output","call_id":"c","output":"x"}]}`, 400, "invalid_value", "input"},
@@ -197,6 +202,10 @@ func TestRefusals(t *testing.T) {
 		{"overloaded", func(h *host) { h.runner.err = fmt.Errorf("x: %w", overload{}) }, 503, "service_unavailable", "3"},
 		{"store away", func(h *host) { h.store.sick = true }, 503, "service_unavailable", "5"},
 		{"draining", func(h *host) { h.api.Drain() }, 503, "service_unavailable", "1"},
+		{"database away", func(h *host) {
+			h.runner.err = fmt.Errorf("x: %w: %w", store.ErrUnavailable, os.ErrDeadlineExceeded)
+		}, 503, "service_unavailable", "5"},
+		{"store closed", func(h *host) { h.runner.err = fmt.Errorf("x: %w", store.ErrClosed) }, 503, "service_unavailable", "1"},
 		{"broken", func(h *host) { h.runner.err = errors.New("SELECT secret") }, 500, "server_error", ""},
 	}
 	for _, tt := range tests {
@@ -235,7 +244,14 @@ func TestOutcomes(t *testing.T) {
 		{queue.Outcome{Class: queue.UpstreamStatus, Status: 500}, 502, "server_error"},
 		{queue.Outcome{Class: queue.UpstreamStatus, Status: 503}, 503, "server_error"},
 		{queue.Outcome{Class: queue.UpstreamStatus, Status: 504}, 504, "server_error"},
-		{queue.Outcome{Class: queue.UpstreamStatus, Status: 403, Code: "no_budget", Message: "Your budget is spent."}, 403, "no_budget"},
+		{queue.Outcome{Class: queue.UpstreamStatus, Status: 404, Code: "model_gone", Message: "An upstream's."}, 502, "model_gone"},
+		{queue.Outcome{Class: queue.UpstreamStatus, Status: 529}, 503, "server_error"},
+		{queue.Outcome{Class: queue.UpstreamStatus, Status: 501}, 502, "server_error"},
+		{queue.Outcome{Class: queue.UpstreamStatus, Rejected: true, Status: 403, Code: "no_budget", Message: "Your budget is spent."}, 403, "no_budget"},
+		{queue.Outcome{Class: queue.UpstreamStatus, Rejected: true, Status: 501, Code: "not_here", Message: "Not here."}, 501, "not_here"},
+		{queue.Outcome{Class: queue.UpstreamStatus, Rejected: true, Status: 408, Code: "later", Message: "Later."}, 408, "later"},
+		{queue.Outcome{Class: queue.UpstreamStatus, Rejected: true, Status: 429, Message: "Slowly."}, 429, "rejected_by_policy"},
+		{queue.Outcome{Class: queue.UpstreamStatus, Rejected: true, Status: 200, Code: "odd", Message: "Odd."}, 502, "odd"},
 		{queue.Outcome{Class: queue.UpstreamTimeout}, 504, "server_error"},
 		{queue.Outcome{Class: queue.UpstreamNetwork}, 502, "server_error"},
 		{queue.Outcome{Class: queue.UpstreamInvalid}, 502, "server_error"},

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,8 +48,11 @@ func (x *exchange) read(limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("api: body: %w", err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, fmt.Errorf("api: body: %w", errTooSlow)
-	case err != nil:
-		return nil, fmt.Errorf("api: body: %w: %w", queue.ErrClientGone, err)
+	case x.r.Context().Err() != nil, errors.Is(err, context.Canceled), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, fmt.Errorf("api: body: %w: %w", x.left(), err)
+	case err != nil: // chunks that are none
+		x.w.Header().Set("Connection", "close")
+		return nil, &Error{Status: http.StatusBadRequest, Code: "invalid_body", Message: "The body could not be read.", cause: err}
 	}
 	return b, nil
 }

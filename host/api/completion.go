@@ -175,10 +175,8 @@ func (a *API) relay(x *exchange, n queue.New) error {
 	if err != nil {
 		return fmt.Errorf("api: relay: %w", err)
 	}
-	if err := out.event("", data); err != nil {
-		return err
-	}
-	return cause
+	x.cause = cause // the answer is whole: it says that it failed
+	return out.event("", data)
 }
 
 // pass writes chunks as they come and returns why there are no more.

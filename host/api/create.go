@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +42,12 @@ func (a *API) create(x *exchange) error {
 	if err != nil {
 		return fmt.Errorf("api: create: %w", err)
 	}
+	if req.PreviousResponseID != "" && int64(len(encoded)) > a.MaxBodyBytes {
+		return &response.BadRequest{
+			Param: "previous_response_id", Code: "context_length_exceeded",
+			Message: fmt.Sprintf("The request and the responses that it goes on from are larger than %d bytes together.", a.MaxBodyBytes),
+		}
+	}
 	n := queue.New{
 		ID: queue.NewID(), Tenant: x.tenant.Name, Model: req.Model, Path: pathResponses, Tier: tier(req.ServiceTier),
 		Stream: req.Stream, Background: req.Background, Store: req.Store, Body: encoded,
@@ -74,16 +81,10 @@ func (a *API) create(x *exchange) error {
 // admit refuses new requests that this host could not take.
 func (a *API) admit() error {
 	if a.draining.Load() {
-		return &Error{
-			Status: http.StatusServiceUnavailable, Code: "service_unavailable", RetryAfter: time.Second,
-			Message: "The host is shutting down.",
-		}
+		return unavailable(time.Second, "The host is shutting down.", nil)
 	}
 	if !a.Store.Healthy() {
-		return &Error{
-			Status: http.StatusServiceUnavailable, Code: "service_unavailable", RetryAfter: 5 * time.Second,
-			Message: "The host's store is away.",
-		}
+		return unavailable(storeAway, "The host's store is away.", nil)
 	}
 	return nil
 }
@@ -223,11 +224,23 @@ func (a *API) await(x *exchange, n queue.New) error {
 	return x.outcome(stored(rec))
 }
 
-// stored is the outcome that a record in a final state tells of.
+// stored is the outcome that the record of a response in a final state tells
+// of.
 func stored(rec store.Record) queue.Outcome {
 	o := queue.Outcome{To: rec.State, Class: rec.Class, Code: rec.Code}
 	if rec.Result != nil {
 		o.Status, o.ContentType, o.Body = rec.Result.Status, rec.Result.ContentType, rec.Result.Body
+	}
+	if rec.State == queue.Failed && o.Class == queue.UpstreamStatus {
+		// What is stored is what the client is told, not what an upstream said,
+		// so a status that would be told otherwise is a policy's.
+		o.Rejected = response.UpstreamStatus(o.Status) != o.Status
+		var object struct {
+			Error struct{ Message string }
+		}
+		if json.Unmarshal(o.Body, &object) == nil {
+			o.Message = object.Error.Message
+		}
 	}
 	if rec.State == queue.Expired {
 		o.Class = queue.ClassDeadline
@@ -252,10 +265,11 @@ func (x *exchange) outcome(o queue.Outcome) error {
 }
 
 // abandon cancels a request whose client left, unless it may be this host that
-// broke the connection.
+// broke the connection: what is handed back goes on elsewhere. A client that is
+// still there is told to come again.
 func (a *API) abandon(x *exchange, n queue.New) error {
-	gone := fmt.Errorf("api: %s: %w", n.ID, queue.ErrClientGone)
-	if a.draining.Load() {
+	gone := fmt.Errorf("api: %s: %w", n.ID, x.left())
+	if a.draining.Load() || errors.Is(gone, queue.ErrShutdown) {
 		return gone
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), 10*time.Second)

@@ -270,6 +270,44 @@ func TestOtherTenantsDoNotExist(t *testing.T) {
 		wantError(t, 400, "previous_response_not_found", "previous_response_id")
 }
 
+// What a response goes on from counts as the request's own: it has a bound.
+func TestContextIsBounded(t *testing.T) {
+	h := newHost(t, func(o *api.Options) { o.MaxBodyBytes = 4000 })
+	input := strings.Repeat("x", 600)
+	previous := h.post("/v1/responses", `{"model":"m1","input":"`+input+`"}`).object(t).ID
+	var a answer
+	for range 10 {
+		if a = h.post("/v1/responses", `{"model":"m1","input":"`+input+`","previous_response_id":"`+previous+`"}`); a.status != 200 {
+			break
+		}
+		previous = a.object(t).ID
+	}
+	a.wantError(t, 400, "context_length_exceeded", "previous_response_id")
+	for id, r := range h.store.records {
+		if len(r.Body) > 4000 {
+			t.Errorf("%s: got a body of %d bytes, want at most 4000", id, len(r.Body))
+		}
+	}
+}
+
+// A rejection that is stored keeps its status and message.
+func TestStoredRejection(t *testing.T) {
+	h := newHost(t)
+	for _, status := range []int{403, 501} {
+		h.runner.script = func(r *fakeRun) {
+			r.begin()
+			r.emit(r.stream.Finish(response.End{Status: "failed", Failure: &response.Failure{Code: "no_budget", Message: "Your budget is spent."}}))
+			r.end(queue.Outcome{To: queue.Failed, Class: queue.UpstreamStatus, Status: status, Code: "no_budget", Body: r.stream.Response()})
+			r.outcome, r.err = queue.Outcome{}, fmt.Errorf("claimer: %w", queue.ErrLeaseLost) // it ended elsewhere
+		}
+		a := h.post("/v1/responses", `{"model":"m1","input":"hi"}`)
+		a.wantError(t, status, "no_budget", "")
+		if got := a.object(t).Error.Message; got != "Your budget is spent." {
+			t.Errorf("got message %q, want the policy's", got)
+		}
+	}
+}
+
 // A request of another path is no response.
 func TestChatIsNoResponse(t *testing.T) {
 	h := newHost(t)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
+	"github.com/casemate/casemate/host/store"
 	"github.com/casemate/casemate/host/stream"
 )
 
@@ -131,6 +132,8 @@ func explain(err error) *Error {
 		}
 	case errors.As(err, &ending):
 		return explainOutcome(ending.Outcome, err)
+	case errors.Is(err, queue.ErrShutdown), errors.Is(err, stream.ErrStopped), errors.Is(err, store.ErrClosed):
+		return unavailable(time.Second, "The host is shutting down.", err)
 	case errors.Is(err, queue.ErrClientGone):
 		return nil
 	case errors.Is(err, queue.ErrNotFound):
@@ -145,18 +148,12 @@ func explain(err error) *Error {
 			Status: http.StatusTooManyRequests, Code: "concurrency_limit_exceeded", RetryAfter: time.Second, cause: err,
 			Message: "As many requests for this model are running as this key may have.",
 		}
+	case errors.Is(err, store.ErrUnavailable):
+		return unavailable(storeAway, "The host's store is away.", err)
 	case errors.Is(err, errTooSlow), errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded):
 		return &Error{Status: http.StatusRequestTimeout, Code: "request_timeout", Message: "The body did not arrive in time.", cause: err}
 	case errors.As(err, &later):
-		return &Error{
-			Status: http.StatusServiceUnavailable, Code: "service_unavailable", RetryAfter: max(later.RetryAfter(), time.Second), cause: err,
-			Message: "The host cannot take this request now.",
-		}
-	case errors.Is(err, stream.ErrStopped):
-		return &Error{
-			Status: http.StatusServiceUnavailable, Code: "service_unavailable", RetryAfter: time.Second, cause: err,
-			Message: "The host is shutting down.",
-		}
+		return unavailable(max(later.RetryAfter(), time.Second), "The host cannot take this request now.", err)
 	case errors.Is(err, stream.ErrGap):
 		return &Error{
 			Status: http.StatusBadRequest, Code: "events_expired", Param: "starting_after", cause: err,
@@ -170,22 +167,31 @@ func explain(err error) *Error {
 	return &Error{Status: http.StatusInternalServerError, Code: "server_error", Message: "The host made a mistake.", cause: err}
 }
 
+// storeAway is how long clients should wait for the store to come back.
+const storeAway = 5 * time.Second
+
+// unavailable is the answer of a host that cannot do its part now.
+func unavailable(after time.Duration, message string, cause error) *Error {
+	return &Error{
+		Status: http.StatusServiceUnavailable, Code: "service_unavailable", RetryAfter: after, Message: message, cause: cause,
+	}
+}
+
 // closedCode matches codes that may be shown: typed, never free text.
 var closedCode = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 
-// explainOutcome maps the class and upstream status of a failed request. What
-// an upstream wrote is not in an outcome: its Message is the host's or a
-// policy's, and a plain upstream failure has none.
+// explainOutcome maps the class and upstream status of a failed request, or a
+// policy's rejection as it is. What an upstream wrote is not in an outcome: its
+// Message is the host's or a policy's, and a plain upstream failure has none.
 func explainOutcome(o queue.Outcome, cause error) *Error {
-	e := &Error{Status: http.StatusInternalServerError, Code: "server_error", Message: o.Message, RetryAfter: o.RetryAfter, cause: cause}
+	e := &Error{Status: http.StatusInternalServerError, Code: "server_error", Message: o.Message, RetryAfter: o.RetryAfter, Final: o.Final, cause: cause}
 	text := "The request failed inside the host."
 	switch o.Class {
 	case queue.RateLimited:
 		e.Status, text = http.StatusTooManyRequests, "The model is rate limited now."
 	case queue.UpstreamStatus:
-		if e.Status, text = upstreamStatus(o.Status); o.Message != "" && ofAccount(o.Status) {
-			e.Status = o.Status // a routing policy's own rejection
-		}
+		e.Status = response.UpstreamStatus(o.Status)
+		text = upstreamText(e.Status)
 	case queue.UpstreamTimeout:
 		e.Status, text = http.StatusGatewayTimeout, "The model did not answer in time."
 	case queue.UpstreamNetwork, queue.UpstreamInvalid:
@@ -205,12 +211,16 @@ func explainOutcome(o queue.Outcome, cause error) *Error {
 			e.Status = o.Status
 		}
 	}
+	if o.Rejected && o.Status >= http.StatusBadRequest && o.Status < 600 {
+		e.Status, e.Code, text = o.Status, "rejected_by_policy", "The routing policy rejected the request."
+	}
 	if e.Message == "" {
 		e.Message = text
 	}
 	switch {
 	case closedCode.MatchString(o.Code):
 		e.Code = o.Code
+	case o.Rejected:
 	case e.Status == http.StatusTooManyRequests:
 		e.Code = "rate_limit_exceeded"
 	case e.Status < http.StatusInternalServerError && e.Code == "server_error":
@@ -219,31 +229,17 @@ func explainOutcome(o queue.Outcome, cause error) *Error {
 	return e
 }
 
-// ofAccount reports whether an upstream's status speaks of the host's account
-// or address there, as it is configured.
-func ofAccount(status int) bool {
+// upstreamText says what a status means that response.UpstreamStatus returned.
+func upstreamText(status int) string {
 	switch status {
-	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden, http.StatusNotFound,
-		http.StatusMethodNotAllowed, http.StatusProxyAuthRequired:
-		return true
+	case http.StatusGatewayTimeout:
+		return "The model did not answer in time."
+	case http.StatusTooManyRequests:
+		return "The model is rate limited now."
+	case http.StatusServiceUnavailable:
+		return "The model is overloaded now."
+	case http.StatusBadGateway:
+		return "The model's endpoint failed."
 	}
-	return false
-}
-
-// upstreamStatus is what the client is told of an upstream's status. Its view
-// of the host's own account (401, 402, 403) is none of the client's business.
-func upstreamStatus(status int) (int, string) {
-	switch {
-	case ofAccount(status):
-		return http.StatusBadGateway, "The model's endpoint refused the host."
-	case status == http.StatusRequestTimeout, status == http.StatusGatewayTimeout:
-		return http.StatusGatewayTimeout, "The model did not answer in time."
-	case status == http.StatusTooManyRequests:
-		return status, "The model is rate limited now."
-	case status >= http.StatusBadRequest && status < http.StatusInternalServerError:
-		return status, "The model's endpoint rejected the request."
-	case status == http.StatusServiceUnavailable, status == 529:
-		return http.StatusServiceUnavailable, "The model is overloaded now."
-	}
-	return http.StatusBadGateway, "The model's endpoint failed."
+	return "The model's endpoint rejected the request."
 }

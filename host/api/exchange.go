@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type exchange struct {
 	status int       // 0: nothing was written yet
 	first  time.Time // when the head of the answer was written
 	cause  error     // why it was not a success, for the log
+	cut    bool      // the client must not take what it has for a whole answer
 
 	// For the log.
 	model    string
@@ -73,8 +75,10 @@ func (x *exchange) end() {
 		}
 	}
 	x.log()
-	if p != nil {
-		panic(http.ErrAbortHandler) // the answer is cut: the client must see that
+	if p != nil || x.cut {
+		// The server breaks the connection: returning would end the answer as if
+		// it were whole, or make an empty one of status 200.
+		panic(http.ErrAbortHandler)
 	}
 }
 
@@ -161,15 +165,29 @@ func (x *exchange) allowWrite() {
 
 func (x *exchange) restWrite() { _ = x.rc.SetWriteDeadline(time.Time{}) }
 
-// fail answers with err, if nothing was written yet.
+// left says why the context of this exchange ended: the host shuts down, or
+// else the client went away.
+func (x *exchange) left() error {
+	if errors.Is(context.Cause(x.r.Context()), queue.ErrShutdown) {
+		return queue.ErrShutdown
+	}
+	return queue.ErrClientGone
+}
+
+// fail answers with err. An answer that has begun, and one that nobody waits
+// for, is cut instead.
 func (x *exchange) fail(err error) {
+	if x.r.Context().Err() != nil && errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("api: %w: %w", x.left(), err)
+	}
 	x.cause = err
 	e := explain(err)
 	if x.status != 0 || e == nil {
+		x.cut = true
 		return
 	}
 	e.head(x.w.Header())
 	if werr := x.writeJSON(e.Status, e); werr != nil {
-		x.cause = werr
+		x.cause, x.cut = werr, true
 	}
 }

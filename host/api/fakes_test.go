@@ -20,7 +20,8 @@ type fakeStore struct {
 	records  map[queue.ID]*store.Record
 	canceled chan queue.ID // each request that Cancel canceled
 	sick     bool
-	err      error // of Get
+	err      error         // of Get
+	hang     chan struct{} // Get closes it and waits for its context to end
 }
 
 func (s *fakeStore) insert(n queue.New, events []response.Event, state queue.State) {
@@ -42,7 +43,12 @@ func (s *fakeStore) change(id queue.ID, f func(*store.Record)) {
 	}
 }
 
-func (s *fakeStore) Get(_ context.Context, tenant string, id queue.ID, _ store.Parts) (store.Record, error) {
+func (s *fakeStore) Get(ctx context.Context, tenant string, id queue.ID, _ store.Parts) (store.Record, error) {
+	if s.hang != nil {
+		close(s.hang)
+		<-ctx.Done()
+		return store.Record{}, fmt.Errorf("store: get: %w", ctx.Err())
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.records[id]

@@ -27,19 +27,23 @@ type feed struct {
 	id     queue.ID
 	logged bool
 	l      *stream.Listener
-	after  int64 // where the stream began; -1: at the first event
-	last   int64 // sequence number sent last, or after
-	begun  bool  // the events up to after were read
-	sent   []response.Event
+	last   int64 // sequence number sent last, or where the stream began; -1: none
+	// told is what the client was told so far; nil: not known, as of a stream
+	// that began later, until the log is read for it.
+	told   *response.Stream
 	closed bool     // a terminal event was sent
 	w      *watcher // of the run of an unlogged response; else nil
 }
 
 func (a *API) feed(x *exchange, id queue.ID, logged bool, after int64) *feed {
-	return &feed{
+	f := &feed{
 		a: a, out: sse{x: x}, tenant: x.tenant.Name, id: id, logged: logged,
-		l: a.Hub.Listen(id, after), after: after, last: after,
+		l: a.Hub.Listen(id, after), last: after,
 	}
+	if after < 0 {
+		f.told = &response.Stream{}
+	}
+	return f
 }
 
 // createStream submits a request and streams its events.
@@ -84,7 +88,7 @@ func (f *feed) run(ctx context.Context) error {
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, errRunOver):
 			return f.end(ctx)
 		case ctx.Err() != nil:
-			return fmt.Errorf("api: %s: %w", f.id, queue.ErrClientGone)
+			return fmt.Errorf("api: %s: %w", f.id, f.out.x.left())
 		case errors.Is(err, context.DeadlineExceeded):
 			if err := f.idle(ctx, wait); err != nil {
 				return err
@@ -125,7 +129,8 @@ func (f *feed) send(events []response.Event) error {
 		if err := f.out.event(kind, e.Data); err != nil {
 			return err
 		}
-		f.last, f.sent = e.Seq, append(f.sent, e)
+		f.last = e.Seq
+		f.note(e)
 		if terminal(kind) {
 			f.closed = true
 			f.out.x.state = stateOf(kind).String()
@@ -139,62 +144,84 @@ func (f *feed) send(events []response.Event) error {
 // It is not logged, and repeats the last sequence number: clients that count
 // comments for nothing count it as a sign of life.
 func (f *feed) beat(ctx context.Context) error {
-	if err := f.prefix(ctx); err != nil {
+	if err := f.recall(ctx); err != nil {
 		f.a.Logger.Warn("heartbeat", "response_id", f.id.String(), "error", err)
 		return nil // the stream itself is sound
 	}
-	if len(f.sent) == 0 {
+	data := f.told.Heartbeat()
+	if data == nil {
 		return nil
 	}
-	s, err := response.Restore(f.sent)
-	if err != nil {
-		return fmt.Errorf("api: heartbeat: %w", err)
-	}
-	data := s.Heartbeat()
 	return f.out.event(eventType(data), data)
 }
 
-// prefix reads the events that the client had before this connection.
-func (f *feed) prefix(ctx context.Context) error {
-	if f.begun || f.after < 0 {
+// note remembers what the client was told by e.
+func (f *feed) note(e response.Event) {
+	if f.told == nil {
+		return
+	}
+	if err := f.told.Observe([]response.Event{e}); err != nil {
+		f.a.Logger.Warn("event out of place", "response_id", f.id.String(), "error", err)
+		f.told = nil
+	}
+}
+
+// recall reads from the log what the client was told, where that is not known.
+func (f *feed) recall(ctx context.Context) error {
+	if f.told != nil {
 		return nil
+	}
+	if !f.logged {
+		return fmt.Errorf("api: %s: what its client was told is not known", f.id)
 	}
 	rec, err := f.a.Store.Get(ctx, f.tenant, f.id, store.Parts{Events: true})
 	if err != nil {
 		return fmt.Errorf("api: events of %s: %w", f.id, err)
 	}
-	var before []response.Event
+	told := &response.Stream{}
 	for _, e := range rec.Events {
-		if e.Seq <= f.after {
-			before = append(before, e)
+		if e.Seq > f.last {
+			break
+		}
+		if err := told.Observe([]response.Event{e}); err != nil {
+			return fmt.Errorf("api: events of %s: %w", f.id, err)
 		}
 	}
-	f.sent, f.begun = append(before, f.sent...), true
+	f.told = told
 	return nil
 }
 
 // end completes a stream whose request is in a final state and sent no
 // terminal event: it was canceled, it expired, or its last host was lost.
 func (f *feed) end(ctx context.Context) error {
-	rec := store.Record{Finished: time.Now(), State: queue.Failed, Class: queue.WorkerLost, Events: f.sent}
+	rec := store.Record{Finished: time.Now(), State: queue.Failed, Class: queue.WorkerLost}
+	s := f.told
 	if f.logged {
 		var err error
 		if rec, err = f.a.Store.Get(ctx, f.tenant, f.id, store.Parts{Events: true}); err != nil {
 			return fmt.Errorf("api: end of %s: %w", f.id, err)
 		}
-	} else if f.w != nil {
-		o := f.w.outcome()
-		if len(f.sent) == 0 && f.out.x.status == 0 {
-			return f.out.x.outcome(o)
+		s = nil
+		if n := len(rec.Events); n > 0 && !terminal(eventType(rec.Events[n-1].Data)) {
+			if s, err = response.Restore(rec.Events); err != nil {
+				return fmt.Errorf("api: end of %s: %w", f.id, err)
+			}
 		}
-		rec.State, rec.Class = o.To, o.Class
+	} else {
+		if f.w != nil {
+			o := f.w.outcome()
+			if f.last < 0 && f.out.x.status == 0 {
+				return f.out.x.outcome(o)
+			}
+			rec.State, rec.Class = o.To, o.Class
+		}
+		if s == nil {
+			return fmt.Errorf("api: end of %s: what its client was told is not known", f.id)
+		}
 	}
 	f.out.x.state, f.out.x.attempt = rec.State.String(), rec.Attempt
-	if n := len(rec.Events); rec.State != queue.Canceled && n > 0 && !terminal(eventType(rec.Events[n-1].Data)) {
-		s, err := response.Restore(rec.Events)
-		if err != nil {
-			return fmt.Errorf("api: end of %s: %w", f.id, err)
-		}
+	if s != nil && s.NextSeq() > 0 && rec.State != queue.Canceled {
+		f.told = nil // s may be it, and is about to run ahead
 		for _, e := range s.Finish(endOf(rec)) {
 			if e.Seq <= f.last {
 				continue
@@ -210,7 +237,7 @@ func (f *feed) end(ctx context.Context) error {
 
 // endOf is the end of a response whose request ended without saying so itself.
 func endOf(rec store.Record) response.End {
-	end := response.End{Status: "failed", Completed: rec.Finished, Failure: &response.Failure{
+	end := response.End{Status: "failed", Completed: rec.Finished, NoUsage: true, Failure: &response.Failure{
 		Code: "server_error", Message: "The host that ran the response was lost.", Status: 503, Class: rec.Class,
 	}}
 	switch {

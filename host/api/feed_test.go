@@ -301,8 +301,12 @@ func TestTerminalEventIsMadeUp(t *testing.T) {
 			} else if last := list[len(list)-1]; last.data != "[DONE]" || terminalKind(list[len(list)-2].kind) {
 				t.Errorf("got %v, want [DONE] without a terminal event", list)
 			}
-			if got := h.get("/v1/responses/" + o.ID).object(t); got.Status != status || got.text() != "Hel" {
+			a := h.get("/v1/responses/" + o.ID)
+			if got := a.object(t); got.Status != status || got.text() != "Hel" {
 				t.Errorf("GET: got %+v, want %s with the output so far", got, status)
+			}
+			if !strings.Contains(string(a.body), `"usage":null`) {
+				t.Errorf("GET: got %s, want null for a usage that nobody knows", a.body)
 			}
 			if tt.want == "" {
 				return

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -31,7 +32,10 @@ type host struct {
 	api    *api.API
 	url    string
 	key    string
-	log    *fakeLog
+	// endConns ends the contexts of all connections, as a host does at the end
+	// of its drain.
+	endConns context.CancelCauseFunc
+	log      *fakeLog
 }
 
 // fakeLog is a log that a test may read at any time, and wait for.
@@ -93,7 +97,11 @@ func newHost(t *testing.T, change ...func(*api.Options)) *host {
 		f(&o)
 	}
 	h.api = api.New(o)
-	srv := httptest.NewServer(h.api.Handler())
+	var conns context.Context
+	conns, h.endConns = context.WithCancelCause(context.Background())
+	srv := httptest.NewUnstartedServer(h.api.Handler())
+	srv.Config.BaseContext = func(net.Listener) context.Context { return conns }
+	srv.Start()
 	h.url = srv.URL
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -104,6 +112,7 @@ func newHost(t *testing.T, change ...func(*api.Options)) *host {
 	})
 	t.Cleanup(func() {
 		srv.Close()
+		h.endConns(nil)
 		runner.wg.Wait()
 		cancel()
 		wg.Wait()

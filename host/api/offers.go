@@ -2,6 +2,8 @@ package api
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 
@@ -75,7 +77,7 @@ func wanted(servers []response.ServerRef, tool response.ServerTool) (listed, all
 
 // name gives each tool the name that the model sees: its bare name, or
 // <plugin>__<tool> where another plugin's tool has the same, or where a bare
-// name looks like such a pair.
+// name looks like such a pair. Names differ and have at most maxName bytes.
 func name(tools []response.ServerTool) {
 	bare := make(map[string]int)
 	for _, tool := range tools {
@@ -84,13 +86,41 @@ func name(tools []response.ServerTool) {
 	long := make(map[string]bool)
 	for _, tool := range tools {
 		if bare[tool.Tool] > 1 {
-			long[tool.Plugin+"__"+tool.Tool] = true
+			long[longName(tool)] = true
 		}
 	}
+	given := make(map[string]int)
 	for i := range tools {
 		tool := &tools[i]
 		if tool.Name = tool.Tool; bare[tool.Tool] > 1 || long[tool.Tool] {
-			tool.Name = tool.Plugin + "__" + tool.Tool
+			tool.Name = longName(*tool)
+		}
+		given[tool.Name]++
+	}
+	for i := range tools { // a plugin's own name may hold what joins the two
+		if tool := &tools[i]; given[tool.Name] > 1 {
+			tool.Name = digestName(*tool)
 		}
 	}
+}
+
+// maxName is how long a function's name may be for every upstream.
+const maxName = 64
+
+// longName is <plugin>__<tool>, or where that is too long, its beginning and a
+// digest.
+func longName(tool response.ServerTool) string {
+	if pair := tool.Plugin + "__" + tool.Tool; len(pair) <= maxName {
+		return pair
+	}
+	return digestName(tool)
+}
+
+// digestName is the beginning of <plugin>__<tool> and a digest of both names:
+// the same on every host, and no other tool's.
+func digestName(tool response.ServerTool) string {
+	sum := sha256.Sum256([]byte(tool.Plugin + "\x00" + tool.Tool))
+	digest := "_" + hex.EncodeToString(sum[:8])
+	pair := tool.Plugin + "__" + tool.Tool
+	return pair[:min(len(pair), maxName-len(digest))] + digest
 }

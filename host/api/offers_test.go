@@ -2,9 +2,11 @@ package api_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/casemate/casemate/host/api"
 	"github.com/casemate/casemate/host/response"
 )
 
@@ -50,5 +52,45 @@ func TestOffers(t *testing.T) {
 				t.Errorf("got %q, want %q", s, tt.want)
 			}
 		})
+	}
+}
+
+// Names fit every upstream, differ, and are the same whenever they are made.
+func TestOfferNames(t *testing.T) {
+	plugin, long := strings.Repeat("p", 63), strings.Repeat("t", 64)
+	h := newHost(t, func(o *api.Options) {
+		o.Tools = fakeTools{
+			tool(plugin, long), tool(plugin[:62], long), tool("q", long), tool("a", "b__c"), tool("d", "b__c"),
+			tool("a__b", "c"), tool("e", "c"), tool("f", "only"),
+		}
+	})
+	jobs := make(chan []byte, 2)
+	h.runner.script = func(r *fakeRun) {
+		jobs <- r.Body
+		hello(r)
+	}
+	var before []response.Offer
+	for range 2 {
+		if a := h.post("/v1/responses", `{"model":"m1","input":"hi"}`); a.status != 200 {
+			t.Fatalf("got %d %s", a.status, a.body)
+		}
+		job, err := response.DecodeJob(<-jobs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for _, o := range job.Offers {
+			if seen[o.Name] || len(o.Name) > 64 {
+				t.Errorf("%s/%s: got name %q of %d bytes, want one of its own, at most 64", o.Plugin, o.Tool, o.Name, len(o.Name))
+			}
+			seen[o.Name] = true
+		}
+		if len(seen) != 8 || !seen["only"] || !seen["d__b__c"] || !seen["e__c"] {
+			t.Errorf("got names %v, want 8, shortened only where they must be", seen)
+		}
+		if before != nil && !slices.Equal(before, job.Offers) {
+			t.Errorf("got %v, then %v", before, job.Offers)
+		}
+		before = job.Offers
 	}
 }

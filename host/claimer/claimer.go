@@ -231,7 +231,7 @@ func (c *Claimer) claimOnce(ctx context.Context) int {
 // Enqueue inserts a request for any host to claim.
 func (c *Claimer) Enqueue(ctx context.Context, n queue.New, events []response.Event) error {
 	n.Worker = 0
-	if err := c.store.Write(ctx, store.Write{Insert: &n, Events: events}); err != nil {
+	if err := c.insert(ctx, store.Write{Insert: &n, Events: events}); err != nil {
 		return err
 	}
 	c.Wake()
@@ -248,7 +248,7 @@ func (c *Claimer) Submit(ctx context.Context, n queue.New, events []response.Eve
 	n.Worker = c.lease.id()
 	// The row must not outlive its run: a client that leaves now cancels the
 	// run, not the insert.
-	if err := c.store.Write(context.WithoutCancel(ctx), store.Write{Insert: &n, Events: events}); err != nil {
+	if err := c.insert(context.WithoutCancel(ctx), store.Write{Insert: &n, Events: events}); err != nil {
 		c.dismiss(false)
 		return nil, err
 	}
@@ -261,6 +261,18 @@ func (c *Claimer) Submit(ctx context.Context, n queue.New, events []response.Eve
 		claim.Remaining = max(n.DeadlineIn-time.Since(began), time.Millisecond)
 	}
 	return c.start(claim, false), nil
+}
+
+// insert writes a new request, as long as a client may be left waiting for that.
+// A row that was written all the same is found as a stray, or runs.
+func (c *Claimer) insert(ctx context.Context, w store.Write) error {
+	ctx, cancel := context.WithTimeout(ctx, c.opt.Lease/2)
+	defer cancel()
+	err := c.store.Write(ctx, w)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &Unavailable{Reason: "the store is away", Wait: 5 * time.Second}
+	}
+	return err
 }
 
 // admit takes a place for a realtime request, or says why there is none. A

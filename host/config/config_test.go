@@ -163,7 +163,7 @@ func TestWrongFile(t *testing.T) {
 		{"alias", small("store: &a sqlite:x\nlisten: *a\n"), nil, "@:2: listen: aliases are not supported"},
 		{"zero slots", small("slots: 0\n"), nil, `@:1: slots: "0": want a whole number from 1`},
 		{"huge number", small("max_body_bytes: 99999999999999999999\n"), nil, "@:1: max_body_bytes: "},
-		{"duration without unit", small("lease: '30'\n"), nil, "@:1: lease: \"30\": want a duration from 1ms to 720h"},
+		{"duration without unit", small("lease: '30'\n"), nil, "@:1: lease: \"30\": want a duration from 1s to 720h"},
 		{"negative duration", small("lease: -3s\n"), nil, "@:1: lease: "},
 		{"bad level", small("log: {level: loud}\n"), nil, `@:1: log.level: "loud": want trace, debug, info, warn or error`},
 		{"listen without port", small("listen: localhost\n"), nil, "@:1: listen: \"localhost\": want host:port"},

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,10 @@ const (
 	prefix     = "CASEMATE_"
 	testPrefix = "CASEMATE_TEST_"
 )
+
+// injected matches what Kubernetes puts into the environment of every container
+// when there is a Service named casemate.
+var injected = regexp.MustCompile(`^CASEMATE_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_.+)?)$`)
 
 // setting is one plain value that the file and the environment may set.
 type setting struct {
@@ -62,7 +67,7 @@ var settings = []setting{
 	whole("slots", 100_000, func(f *File) *int { return &f.Slots }),
 	whole("max_reaps", 1000, func(f *File) *int { return &f.MaxReaps }),
 	whole("max_failures", 1000, func(f *File) *int { return &f.MaxFailures }),
-	span("lease", func(f *File) *time.Duration { return &f.Lease }),
+	least("lease", time.Second, func(f *File) *time.Duration { return &f.Lease }),
 	span("poll", func(f *File) *time.Duration { return &f.Poll }),
 	span("drain", func(f *File) *time.Duration { return &f.Drain }),
 	span("timeouts.first_event", func(f *File) *time.Duration { return &f.Timeouts.FirstEvent }),
@@ -89,10 +94,14 @@ func whole(key string, most int64, dst func(*File) *int) setting {
 }
 
 func span(key string, dst func(*File) *time.Duration) setting {
+	return least(key, time.Millisecond, dst)
+}
+
+func least(key string, shortest time.Duration, dst func(*File) *time.Duration) setting {
 	return setting{key, "!!str", func(r *reader, v string, _ bool) error {
 		d, err := time.ParseDuration(v)
-		if err != nil || d < time.Millisecond || d > 30*24*time.Hour {
-			return fmt.Errorf("%s: want a duration from 1ms to 720h, like 30s", brief(v))
+		if err != nil || d < shortest || d > 30*24*time.Hour {
+			return fmt.Errorf("%s: want a duration from %s to 720h, like 30s", brief(v), shortest)
 		}
 		*dst(&r.file) = d
 		return nil
@@ -139,7 +148,7 @@ func (r *reader) environment() {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.env)) {
-		if strings.HasPrefix(name, prefix) && !strings.HasPrefix(name, testPrefix) &&
+		if strings.HasPrefix(name, prefix) && !strings.HasPrefix(name, testPrefix) && !injected.MatchString(name) &&
 			r.env[name] != "" && !known[name] && !r.used[name] {
 			r.wrong(place(name), "no such setting; known: %s", strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}

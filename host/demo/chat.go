@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 )
 
 // created is the time in every answer: equal requests get equal answers.
@@ -151,8 +152,8 @@ func streamChat(o *writer, a chatAnswer, t Turn, u *chatUsage, usage bool) {
 	empty := ""
 	send(chatDelta{Role: "assistant", Content: &empty}, nil)
 	size := t.ChunkRunes
-	if size <= 0 {
-		size = 8
+	if size <= 0 { // a long text in at most a few hundred chunks
+		size = max(8, utf8.RuneCountInString(t.Text)/256)
 	}
 	for _, s := range split(t.Reasoning, size) {
 		send(chatDelta{Reasoning: s}, nil)

@@ -52,7 +52,7 @@ type Turn struct {
 	Calls      []Call
 	Finish     string // finish_reason; "": "tool_calls" with calls, else "stop"; "-": none at all
 	Usage      *Usage // nil: counted, a word being a token
-	ChunkRunes int    // runes of text (bytes of Raw) in one chunk; 0: 8 (all of Raw)
+	ChunkRunes int    // runes of text (bytes of Raw) in one chunk; 0: 8, more for a long text (all of Raw)
 
 	Status      int    // HTTP status; 0: 200
 	ErrorBody   string // body in place of an answer; with status 200, an error inside a 200

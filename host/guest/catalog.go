@@ -69,13 +69,19 @@ type Catalog struct {
 	loaded     map[sourceKey]*module
 }
 
-// sourceKey identifies a source: the same file may have several roles.
+// sourceKey identifies what a module is in use for. There are many tools, each
+// by its file, and one policy of each role, whatever file it comes from.
 type sourceKey struct {
 	Role Role
-	File string
+	File string // of a tool
 }
 
-func (s Source) key() sourceKey { return sourceKey{s.Role, s.File} }
+func (s Source) key() sourceKey {
+	if s.Role != Tool {
+		return sourceKey{Role: s.Role}
+	}
+	return sourceKey{s.Role, s.File}
+}
 
 // shelf is the tools offered now, by plugin name.
 type shelf struct{ modules map[string]*module }
@@ -90,23 +96,38 @@ func New(m *plugins.Manager, kv KV, p Policies, log hclog.Logger) *Catalog {
 	return c
 }
 
-// Apply makes sources, and nothing else, what is loaded. A source that cannot
-// be loaded leaves its last good module in place; the error names each. A
-// source whose file and grants have not changed is left alone.
+// Apply makes sources, and nothing else, what is loaded: at most one route and
+// one retry policy, and tools. A source that cannot be loaded leaves its last
+// good module in place, and a policy also the one of another file before it;
+// the error names each. A source whose file and grants have not changed is
+// left alone. All of the change is seen at once.
 func (c *Catalog) Apply(ctx context.Context, sources []Source) error {
 	c.swap.Lock()
 	defer c.swap.Unlock()
+	keep := map[sourceKey]bool{}
+	for _, s := range sources {
+		keep[s.key()] = true
+	}
 	var first error
 	failed := 0
+	var gone []*module
 	for _, s := range sources {
-		if err := c.load(ctx, s); err != nil {
+		old, err := c.load(ctx, s, keep)
+		if err != nil {
 			failed++
 			if first == nil {
 				first = err
 			}
 		}
+		if old != nil {
+			gone = append(gone, old)
+		}
 	}
-	c.retain(sources)
+	gone = append(gone, c.retain(keep)...)
+	c.publish()
+	for _, m := range gone {
+		m.retire()
+	}
 	if failed > 1 {
 		return fmt.Errorf("%w (and %d more)", first, failed-1)
 	}
@@ -117,13 +138,23 @@ func (c *Catalog) Apply(ctx context.Context, sources []Source) error {
 func (c *Catalog) Refresh(ctx context.Context, file string) error {
 	c.swap.Lock()
 	defer c.swap.Unlock()
+	conditions := c.Conditions()
+	keep := map[sourceKey]bool{}
+	for _, cond := range conditions {
+		keep[cond.Source.key()] = true
+	}
 	var first error
-	for _, cond := range c.Conditions() {
+	for _, cond := range conditions {
 		if cond.Source.File != file {
 			continue
 		}
-		if err := c.load(ctx, cond.Source); err != nil && first == nil {
+		old, err := c.load(ctx, cond.Source, keep)
+		if err != nil && first == nil {
 			first = err
+		}
+		c.publish()
+		if old != nil {
+			old.retire()
 		}
 	}
 	return first
@@ -144,9 +175,10 @@ func (c *Catalog) Conditions() []Condition {
 	return all
 }
 
-// load loads one source and puts it in the place of the one before.
-func (c *Catalog) load(ctx context.Context, s Source) error {
-	m, err := c.open(ctx, s)
+// load loads one source and puts it in the place of the one before, which it
+// returns if it is out of use with the next publish.
+func (c *Catalog) load(ctx context.Context, s Source, keep map[sourceKey]bool) (replaced *module, err error) {
+	m, err := c.open(ctx, s, keep)
 	c.mu.Lock()
 	old := c.loaded[s.key()]
 	cond := Condition{Source: s, Err: err}
@@ -161,23 +193,19 @@ func (c *Catalog) load(ctx context.Context, s Source) error {
 	c.mu.Unlock()
 	if err != nil {
 		c.log.Error("module not loaded; the one before stays", "role", s.Role, "file", s.File, "in_use", cond.Digest, "error", err)
-		return err
+		return nil, err
 	}
-	if m == nil || m == old {
-		return nil
+	if m == old {
+		return nil, nil
 	}
-	c.publish()
 	c.log.Info("module loaded", "role", s.Role, "file", s.File, "plugin", m.descriptor.Name,
 		"version", m.descriptor.Version, "digest", m.digest)
-	if old != nil {
-		old.retire()
-	}
-	return nil
+	return old, nil
 }
 
 // open reads, loads and checks a source. It returns the module in use when
 // nothing has changed.
-func (c *Catalog) open(ctx context.Context, s Source) (*module, error) {
+func (c *Catalog) open(ctx context.Context, s Source, keep map[sourceKey]bool) (*module, error) {
 	wasm, err := os.ReadFile(s.File)
 	if err != nil {
 		return nil, fmt.Errorf("guest: %s: %w", s.File, err)
@@ -194,7 +222,7 @@ func (c *Catalog) open(ctx context.Context, s Source) (*module, error) {
 	}
 	m, err := newModule(ctx, p, s)
 	if err == nil {
-		err = c.clash(m, s)
+		err = c.clash(m, s, keep)
 	}
 	if err != nil {
 		closing := p.Close(ctx)
@@ -207,15 +235,16 @@ func (c *Catalog) open(ctx context.Context, s Source) (*module, error) {
 	return m, nil
 }
 
-// clash refuses a second tool plugin of the same name.
-func (c *Catalog) clash(m *module, s Source) error {
+// clash refuses a second tool plugin of the same name, unless the first is
+// about to be dropped.
+func (c *Catalog) clash(m *module, s Source, keep map[sourceKey]bool) error {
 	if s.Role != Tool {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for key, other := range c.loaded {
-		if key.Role == Tool && key != s.key() && other.descriptor.Name == m.descriptor.Name {
+		if key.Role == Tool && key != s.key() && keep[key] && other.descriptor.Name == m.descriptor.Name {
 			return fmt.Errorf("guest: %s: a plugin named %q is already loaded from %s: rename one of them",
 				s.File, m.descriptor.Name, key.File)
 		}
@@ -223,16 +252,13 @@ func (c *Catalog) clash(m *module, s Source) error {
 	return nil
 }
 
-// retain drops what is not in sources.
-func (c *Catalog) retain(sources []Source) {
-	keep := map[sourceKey]bool{}
-	for _, s := range sources {
-		keep[s.key()] = true
-	}
-	var dropped []*module
+// retain drops what is not to be kept, and returns it.
+func (c *Catalog) retain(keep map[sourceKey]bool) (dropped []*module) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	for key, m := range c.loaded {
 		if !keep[key] {
+			c.log.Info("module dropped", "role", key.Role, "plugin", m.descriptor.Name, "digest", m.digest)
 			dropped = append(dropped, m)
 			delete(c.loaded, key)
 		}
@@ -242,14 +268,7 @@ func (c *Catalog) retain(sources []Source) {
 			delete(c.conditions, key)
 		}
 	}
-	c.mu.Unlock()
-	if len(dropped) > 0 {
-		c.publish()
-	}
-	for _, m := range dropped {
-		c.log.Info("module dropped", "plugin", m.descriptor.Name, "digest", m.digest)
-		m.retire()
-	}
+	return dropped
 }
 
 // publish makes what is loaded what the next call and decision find.

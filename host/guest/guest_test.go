@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,23 @@ func (s state) KVGet(_ context.Context, tenant, plugin, key string) ([]byte, boo
 	return []byte(v), ok, nil
 }
 
+// cacheDir keeps compiled modules for all tests of the process: to compile one
+// takes seconds under the race detector.
+var cacheDir string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "casemate-guest-")
+	if err != nil {
+		panic(err)
+	}
+	cacheDir = dir
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		panic(err)
+	}
+	os.Exit(code)
+}
+
 type rig struct {
 	*testing.T
 	catalog *guest.Catalog
@@ -39,7 +57,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	m, err := plugins.New(t.Context(), plugins.Options{})
+	m, err := plugins.New(t.Context(), plugins.Options{CacheDir: cacheDir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,6 +138,10 @@ func TestCheckArguments(t *testing.T) {
 		if set.Check(tool, []byte(bad)) == nil {
 			t.Errorf("arguments %s were accepted", bad)
 		}
+	}
+	deep := `{"expression":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`
+	if err := set.Check(tool, []byte(deep)); err == nil || !strings.Contains(err.Error(), "arguments: nested deeper than 64 levels") {
+		t.Errorf("arguments of 100 levels: %v; want the most", err)
 	}
 }
 
@@ -209,8 +231,7 @@ func TestPolicySwap(t *testing.T) {
 		t.Errorf("decided by %s after the swap; want the new module", second.Generation)
 	}
 	for name, rubbish := range map[string][]byte{
-		"not Wasm": []byte("rubbish"), "a tool": testguest.Build(t, "../../examples/tools/calculator"),
-		"another kind of policy": testguest.Build(t, "../../policies/route-default"),
+		"not Wasm": []byte("rubbish"), "another kind": testguest.Build(t, "../../examples/tools/calculator"),
 	} {
 		r.file("retry.wasm", rubbish)
 		if err := r.catalog.Refresh(t.Context(), file); err == nil {
@@ -229,6 +250,89 @@ func TestPolicySwap(t *testing.T) {
 	}
 }
 
+// TestApplyRenamedPolicy names another file for a policy: while that cannot be
+// loaded, the module of the file before stays.
+func TestApplyRenamedPolicy(t *testing.T) {
+	r := newRig(t)
+	decide := func() string {
+		_, d := r.decider.Retry(t.Context(), question(t), policy.Bounds{MaxFailures: 5, Began: true})
+		return d.Generation
+	}
+	condition := func() guest.Condition {
+		t.Helper()
+		all := r.catalog.Conditions()
+		if len(all) != 1 {
+			t.Fatalf("conditions %+v; want one", all)
+		}
+		return all[0]
+	}
+	r.apply(guest.Source{Role: guest.Retry, File: r.file("a.wasm", testguest.Build(t, "../../policies/retry-default"))})
+	first := decide()
+	if first == policy.Builtin {
+		t.Fatal("decided by the built-in policy; want the module")
+	}
+	renamed := guest.Source{Role: guest.Retry, File: r.file("b.wasm", []byte("rubbish"))}
+	if err := r.catalog.Apply(t.Context(), []guest.Source{renamed}); err == nil {
+		t.Error("a broken file was accepted")
+	}
+	if got := decide(); got != first {
+		t.Errorf("decided by %s; want the policy before", got)
+	}
+	if c := condition(); c.Source.File != renamed.File || c.Err == nil || c.Digest != first {
+		t.Errorf("condition %+v; want the error of the new file and the module in use", c)
+	}
+	r.file("b.wasm", testguest.Build(t, "../../policies/retry-eager"))
+	if err := r.catalog.Refresh(t.Context(), renamed.File); err != nil {
+		t.Fatal(err)
+	}
+	second := decide()
+	if c := condition(); second == first || second == policy.Builtin || c.Err != nil || c.Digest != second {
+		t.Errorf("decided by %s, condition %+v; want the mended file", second, c)
+	}
+}
+
+// TestApplyRenamedTool gives a tool's file another name: the plugin is neither
+// refused for its own name nor ever missing.
+func TestApplyRenamedTool(t *testing.T) {
+	r := newRig(t)
+	calculator := r.tool("../../examples/tools/calculator")
+	r.apply(calculator)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			if n := len(r.catalog.Granted()); n != 1 {
+				t.Errorf("%d tools on offer during the change; want 1", n)
+				return
+			}
+		}
+	})
+	renamed := guest.Source{Role: guest.Tool, File: r.file("renamed.wasm", testguest.Build(t, "../../examples/tools/calculator"))}
+	r.apply(renamed)
+	cancel()
+	wg.Wait()
+	if all := r.catalog.Conditions(); len(all) != 1 || all[0].Source.File != renamed.File || all[0].Err != nil {
+		t.Errorf("conditions %+v; want the new file alone", all)
+	}
+	if res := r.call("calculator", `{"expression":"6*7"}`); res.Class != queue.OK || res.Output != "42" {
+		t.Errorf("6*7: %s %q; want ok 42", res.Class, res.Output)
+	}
+}
+
+// TestClassesAreKnown: a class of package plugins becomes one of the host's as
+// it is.
+func TestClassesAreKnown(t *testing.T) {
+	for _, c := range []plugins.Class{
+		plugins.OK, plugins.Trap, plugins.Fuel, plugins.Deadline, plugins.Memory, plugins.Depth, plugins.Output,
+		plugins.Denied, plugins.Failed, plugins.InvalidOutput, plugins.Unavailable, plugins.Throttled,
+		plugins.Canceled, plugins.HostError,
+	} {
+		if !slices.Contains(queue.Classes(), queue.Class(c)) {
+			t.Errorf("%s is no class of the host", c)
+		}
+	}
+}
+
 // TestSwapWhileAsked replaces a policy while many goroutines ask it: the swap
 // itself never makes the built-in policy answer. (A machine that is busy
 // compiling may make a module overrun its 100 ms.)
@@ -239,7 +343,7 @@ func TestSwapWhileAsked(t *testing.T) {
 	r.apply(guest.Source{Role: guest.Retry, File: file})
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	for range 4 {
+	for range 2 {
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				_, d := r.decider.Retry(t.Context(), question(t), policy.Bounds{MaxFailures: 5, Began: true})
@@ -250,7 +354,7 @@ func TestSwapWhileAsked(t *testing.T) {
 			}
 		})
 	}
-	for i := range 6 {
+	for i := range 3 {
 		r.file("retry.wasm", modules[(i+1)%2])
 		if err := r.catalog.Refresh(t.Context(), file); err != nil {
 			t.Error(err)

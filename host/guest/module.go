@@ -4,16 +4,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/google/jsonschema-go/jsonschema"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/casemate/casemate/plugins"
+	"github.com/casemate/casemate/plugins/manifest"
 	"github.com/casemate/casemate/sdk/abi"
 )
 
@@ -24,8 +23,8 @@ type module struct {
 	descriptor abi.Descriptor
 	digest     string
 	grants     []string
-	granted    map[string]bool // wanted ∧ granted
-	schemas    map[string]*jsonschema.Resolved
+	granted    map[string]bool             // wanted ∧ granted
+	schemas    map[string]*manifest.Schema // by tool
 	log        hclog.Logger
 
 	mu      sync.Mutex
@@ -41,7 +40,7 @@ const retireGrace = 2 * time.Second
 func newModule(ctx context.Context, p *plugins.Plugin, s Source) (*module, error) {
 	m := &module{
 		plugin: p, descriptor: p.Descriptor(), digest: p.Digest(), grants: s.Grants,
-		granted: map[string]bool{}, schemas: map[string]*jsonschema.Resolved{},
+		granted: map[string]bool{}, schemas: map[string]*manifest.Schema{},
 	}
 	if !slices.Contains(m.descriptor.Kinds, string(s.Role)) {
 		return nil, fmt.Errorf("guest: %s: plugin %q is a plugin for %v, but is configured as %s", s.File, m.descriptor.Name, m.descriptor.Kinds, s.Role)
@@ -53,15 +52,11 @@ func newModule(ctx context.Context, p *plugins.Plugin, s Source) (*module, error
 		m.granted[op] = slices.Contains(s.Grants, op)
 	}
 	for _, t := range m.descriptor.Tools {
-		var schema jsonschema.Schema
-		if err := json.Unmarshal(t.Parameters, &schema); err != nil {
-			return nil, fmt.Errorf("guest: %s: tool %q: parameters: %w", s.File, t.Name, err)
-		}
-		resolved, err := schema.Resolve(nil)
+		schema, err := manifest.ParseSchema(t.Parameters)
 		if err != nil {
 			return nil, fmt.Errorf("guest: %s: tool %q: parameters: %w", s.File, t.Name, err)
 		}
-		m.schemas[t.Name] = resolved
+		m.schemas[t.Name] = schema
 	}
 	return m, nil
 }

@@ -40,7 +40,8 @@ func (a asker) Ask(ctx context.Context, question []byte, seed, nowMS int64) ([]b
 func (a asker) Generation() string { return a.m.digest }
 
 // rehearse asks a policy the largest question before it goes to work: an
-// answer must come in time and must be one.
+// answer must come in time and must be one. The error holds no word of the
+// guest's.
 func (m *module) rehearse(ctx context.Context, role Role) error {
 	entry, question, answer := abi.ExportRoute, any(largestRoute()), any(&abi.RouteAnswer{})
 	if role == Retry {
@@ -52,10 +53,10 @@ func (m *module) rehearse(ctx context.Context, role Role) error {
 	}
 	r := m.plugin.Call(ctx, plugins.Call{Entry: entry, Input: input, Seed: 1, NowMS: 1_700_000_000_000})
 	if r.Class != plugins.OK {
-		return fmt.Errorf("guest: policy %q does not answer a %s question: %s: %s", m.descriptor.Name, role, r.Class, r.Detail)
+		return fmt.Errorf("guest: policy %q does not answer a %s question: %s", m.descriptor.Name, role, r.Class)
 	}
 	if err := json.Unmarshal(r.Output, answer); err != nil {
-		return fmt.Errorf("guest: policy %q answers a %s question with something else: %w", m.descriptor.Name, role, err)
+		return fmt.Errorf("guest: policy %q answers a %s question with something else", m.descriptor.Name, role)
 	}
 	switch a := answer.(type) {
 	case *abi.RouteAnswer:
@@ -64,8 +65,8 @@ func (m *module) rehearse(ctx context.Context, role Role) error {
 		}
 	case *abi.RetryAnswer:
 		if a.V != abi.Version || a.Action != abi.ActionRetry && a.Action != abi.ActionFail {
-			return fmt.Errorf("guest: policy %q answers a %s question with action %q; want %q or %q",
-				m.descriptor.Name, role, a.Action, abi.ActionRetry, abi.ActionFail)
+			return fmt.Errorf("guest: policy %q answers a %s question with another action than %q or %q",
+				m.descriptor.Name, role, abi.ActionRetry, abi.ActionFail)
 		}
 	}
 	return nil

@@ -1,12 +1,14 @@
 package guest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"sort"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/casemate/casemate/host/loop"
@@ -83,11 +85,6 @@ func (s *toolset) Release() {
 	s.modules = nil
 }
 
-func (s *toolset) Stateful(t response.ServerTool) bool {
-	m := s.modules[t.Plugin]
-	return m != nil && m.granted[abi.OpKVPut]
-}
-
 // maxCheckText bounds what the model is told of its arguments' mistake.
 const maxCheckText = 500
 
@@ -96,12 +93,8 @@ func (s *toolset) Check(t response.ServerTool, arguments []byte) error {
 	if m == nil || m.schemas[t.Tool] == nil {
 		return nil
 	}
-	var value any
-	if err := json.Unmarshal(arguments, &value); err != nil {
-		return errors.New("the arguments are not JSON")
-	}
-	if err := m.schemas[t.Tool].Validate(value); err != nil {
-		text := strings.ToValidUTF8(err.Error(), "")
+	if err := m.schemas[t.Tool].Check(arguments); err != nil {
+		text := "arguments: " + strings.ToValidUTF8(err.Error(), "")
 		if len(text) > maxCheckText {
 			text = strings.ToValidUTF8(text[:maxCheckText], "")
 		}
@@ -120,14 +113,15 @@ func (s *toolset) Call(ctx context.Context, c loop.ToolCall) loop.ToolResult {
 	if err != nil {
 		return loop.ToolResult{Class: queue.HostError, RetryAfter: -1, Generation: m.digest}
 	}
+	kv := &tenantKV{kv: s.kv, tenant: s.tenant, plugin: c.Tool.Plugin, read: map[string]reading{}}
 	r := m.plugin.Call(ctx, plugins.Call{
 		Entry: abi.ExportToolCall, Input: input, Limits: plugins.Limits{Wall: c.Tool.Timeout},
-		Env: capability.Env{Tenant: s.tenant, Granted: m.granted, KV: tenantKV{s.kv, s.tenant, c.Tool.Plugin}},
+		Env: capability.Env{Tenant: s.tenant, Granted: m.granted, KV: kv},
 	})
 	out := loop.ToolResult{Class: queue.Class(r.Class), RetryAfter: -1, Generation: m.digest, Fuel: r.Usage.Fuel}
 	switch {
 	case r.Class == plugins.OK:
-		s.succeeded(&out, r, c.Tool.Plugin)
+		succeeded(&out, r, kv)
 	case r.Fail != nil:
 		failed(&out, *r.Fail)
 	}
@@ -135,7 +129,7 @@ func (s *toolset) Call(ctx context.Context, c loop.ToolCall) loop.ToolResult {
 }
 
 // succeeded reads the result of a call that ended well.
-func (s *toolset) succeeded(out *loop.ToolResult, r plugins.Result, plugin string) {
+func succeeded(out *loop.ToolResult, r plugins.Result, kv *tenantKV) {
 	text, isError, err := readResult(r.Output)
 	switch {
 	case err != nil:
@@ -147,7 +141,7 @@ func (s *toolset) succeeded(out *loop.ToolResult, r plugins.Result, plugin strin
 	default:
 		out.Output = text
 		for _, p := range r.Puts {
-			out.KV = append(out.KV, store.KVPut{Plugin: plugin, Key: p.Key, Value: p.Value})
+			out.KV = append(out.KV, kv.put(p))
 		}
 	}
 }
@@ -184,13 +178,43 @@ func readResult(output []byte) (text string, isError bool, err error) {
 	return string(r.Output), r.IsError, nil
 }
 
-// tenantKV is one plugin's state for one tenant.
+// tenantKV is one plugin's state for one tenant, as one call sees it.
 type tenantKV struct {
 	kv             KV
 	tenant, plugin string
+
+	mu   sync.Mutex
+	read map[string]reading // what the call saw first
+}
+
+// reading is a committed value that a call saw.
+type reading struct {
+	value []byte
+	had   bool
 }
 
 // Get implements capability.KV.
-func (k tenantKV) Get(ctx context.Context, key string) ([]byte, bool, error) {
-	return k.kv.KVGet(ctx, k.tenant, k.plugin, key)
+func (k *tenantKV) Get(ctx context.Context, key string) ([]byte, bool, error) {
+	value, had, err := k.kv.KVGet(ctx, k.tenant, k.plugin, key)
+	if err != nil {
+		return nil, false, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, seen := k.read[key]; !seen {
+		k.read[key] = reading{bytes.Clone(value), had}
+	}
+	return value, had, nil
+}
+
+// put is a write of the call. One to a key that it has read holds only as long
+// as the key is what it read.
+func (k *tenantKV) put(p capability.Put) store.KVPut {
+	out := store.KVPut{Plugin: k.plugin, Key: p.Key, Value: p.Value}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if r, ok := k.read[p.Key]; ok {
+		out.Checked, out.Was, out.Had = true, r.value, r.had
+	}
+	return out
 }

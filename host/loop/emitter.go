@@ -15,8 +15,7 @@ import (
 // emitter carries a response's events to the log and then to its listeners. A
 // stored response's events are committed, under the claim's fence, before
 // anyone sees them. Deltas are committed as soon as the last commit ended, and
-// all that gather meanwhile share the next; those of a response that nobody
-// asked to see grow wait for their step. All other events are part of the
+// all that gather meanwhile share the next. All other events are part of the
 // write that they belong to. The deltas of an unstored response go to the
 // listeners at once, its other events after their write.
 type emitter struct {
@@ -24,7 +23,6 @@ type emitter struct {
 	producer *stream.Producer
 	fence    queue.Fence
 	logged   bool
-	live     bool // somebody may watch it grow
 	ctx      context.Context
 	fail     context.CancelCauseFunc // told when the log refuses an event
 
@@ -38,10 +36,10 @@ type emitter struct {
 
 func newEmitter(ctx context.Context, s Store, p *stream.Producer, c queue.Claim, fail context.CancelCauseFunc) *emitter {
 	e := &emitter{
-		store: s, producer: p, fence: c.Fence(), logged: c.Store, live: c.Stream || c.Background,
-		ctx: ctx, fail: fail, ready: make(chan struct{}, 1), quit: make(chan struct{}),
+		store: s, producer: p, fence: c.Fence(), logged: c.Store, ctx: ctx,
+		fail: fail, ready: make(chan struct{}, 1), quit: make(chan struct{}),
 	}
-	if e.logged && e.live {
+	if e.logged {
 		e.wg.Go(e.flush)
 	}
 	return e
@@ -59,9 +57,6 @@ func (e *emitter) deltas(events []response.Event) {
 	e.mu.Lock()
 	e.buf = append(e.buf, events...)
 	e.mu.Unlock()
-	if !e.live {
-		return
-	}
 	select {
 	case e.ready <- struct{}{}:
 	default:

@@ -35,6 +35,7 @@ func (r *run) failed(f *response.Failure) store.Ending {
 	}
 	o := queue.Outcome{
 		To: queue.Failed, By: queue.ByOutcome, Class: f.Class, Status: f.Status, Code: f.Code, Message: f.Message,
+		Rejected: f.Rejected, Final: f.Final, RetryAfter: f.RetryAfter,
 	}
 	for _, s := range r.steps {
 		if s.State == response.Failed && s.Kind == response.ModelCall && s.RetryAfter > 0 {
@@ -73,16 +74,11 @@ func (r *run) leave(o queue.Outcome, final bool) store.Ending {
 		w.Events = events
 	}
 	producer := r.out.producer
-	unlocks := r.unlocks
-	r.unlocks = nil
 	return store.Ending{Outcome: o, Rest: w, Done: func(committed bool) {
 		if committed {
 			producer.Publish(events)
 		}
 		producer.Close(final && committed)
-		for _, f := range unlocks {
-			f()
-		}
 	}}
 }
 

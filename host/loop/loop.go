@@ -49,8 +49,6 @@ type Toolset interface {
 	Tools() []response.ServerTool
 	// Check reports what is wrong with a call's arguments; the text is for the model.
 	Check(t response.ServerTool, arguments []byte) error
-	// Stateful reports whether a call of t may write to its plugin's state.
-	Stateful(t response.ServerTool) bool
 	Call(ctx context.Context, c ToolCall) ToolResult
 	Release()
 }
@@ -88,7 +86,6 @@ type Loop struct {
 	policy Policy
 	tools  Tools
 	hub    *stream.Hub
-	locks  *locks
 	opt    Options
 }
 
@@ -103,7 +100,7 @@ func New(s Store, c *Caller, t Tools, hub *stream.Hub, o Options) *Loop {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
-	return &Loop{store: s, caller: c, policy: c.Policy, tools: t, hub: hub, locks: newLocks(), opt: o}
+	return &Loop{store: s, caller: c, policy: c.Policy, tools: t, hub: hub, opt: o}
 }
 
 // Process drives the response of claim c to an ending. When ctx ends it waits

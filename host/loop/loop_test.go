@@ -3,6 +3,7 @@ package loop_test
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -334,12 +335,14 @@ func TestQueuedRetryWaits(t *testing.T) {
 func TestStateCommitsWithTheStep(t *testing.T) {
 	r := newRig(t, thenTell("state_add {}", "state_add {}", "state_add {}", "state_fail {}"), loop.Options{})
 	r.tools.calls["state_add"] = func(ctx context.Context, _ loop.ToolCall) loop.ToolResult {
-		old, _, err := r.store.KVGet(ctx, "t", plugin, "n")
+		old, had, err := r.store.KVGet(ctx, "t", plugin, "n")
 		if err != nil {
 			return loop.ToolResult{Class: queue.HostError}
 		}
 		res := ok("added")
-		res.KV = []store.KVPut{{Plugin: plugin, Key: "n", Value: append(old, '+')}}
+		res.KV = []store.KVPut{{
+			Plugin: plugin, Key: "n", Value: append(slices.Clone(old), '+'), Checked: true, Was: old, Had: had,
+		}}
 		return res
 	}
 	r.tools.calls["state_fail"] = func(context.Context, loop.ToolCall) loop.ToolResult {

@@ -286,8 +286,6 @@ func (s toolset) Check(_ response.ServerTool, arguments []byte) error {
 	return nil
 }
 
-func (s toolset) Stateful(t response.ServerTool) bool { return strings.HasPrefix(t.Tool, "state") }
-
 func (s toolset) Call(ctx context.Context, c loop.ToolCall) loop.ToolResult {
 	return s.t.calls[c.Tool.Tool](ctx, c)
 }

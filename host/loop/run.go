@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/casemate/casemate/host/queue"
@@ -28,8 +29,7 @@ type run struct {
 	steps   []response.Step // the chain, by ordinal
 	pending store.Write     // settled since the last commit, with its events
 	results chan result
-	live    int            // steps that run, or wait for a plugin's state
-	unlocks []func()       // of states whose writes are pending
+	live    int            // steps that run
 	tries   map[int]*tries // by ordinal, of this attempt
 	left    bool           // an ending was made: it closes the producer
 
@@ -39,11 +39,10 @@ type run struct {
 
 // tries is what this attempt knows of one step's tries.
 type tries struct {
-	due     time.Time // a put-off retry runs at this time
-	locking bool      // waits for its plugin's state
-	unlock  func()    // holds its plugin's state, and has not begun
-	history []abi.HistoryTry
-	tried   []abi.Tried
+	due       time.Time // a put-off retry runs at this time
+	conflicts int       // calls whose state another call changed meanwhile
+	history   []abi.HistoryTry
+	tried     []abi.Tried
 }
 
 // result is how one try of a step ended.
@@ -55,9 +54,7 @@ type result struct {
 	usage     []store.Usage
 	decisions []store.Decision
 	tried     []abi.Tried
-	stopped   bool   // ctx ended before the try did: it says nothing about the step
-	locked    bool   // not a try: the step has its plugin's state, or never will
-	unlock    func() // of that state, once the result is committed
+	stopped   bool // ctx ended before the try did: it says nothing about the step
 	rejected  *response.Failure
 }
 
@@ -85,7 +82,6 @@ func (r *run) drive() (store.Ending, error) {
 		if len(ready) == 0 && r.live == 0 && !r.claim.Realtime && longest > r.loop.opt.InPlace {
 			return r.putOff(longest), nil
 		}
-		ready = r.lock(ready)
 		r.begin(ready)
 		if err := r.commit(); err != nil {
 			r.cancel(err)
@@ -123,30 +119,6 @@ func (r *run) due(steps []response.Step) (ready []response.Step, least, longest 
 		longest = max(longest, d)
 	}
 	return ready, least, longest
-}
-
-// lock returns the steps that may begin. One whose tool writes to its plugin's
-// state waits for it first, not begun, and comes back as a result: calls read,
-// then write, and the write commits with the step.
-func (r *run) lock(steps []response.Step) (free []response.Step) {
-	for _, s := range steps {
-		t := r.triesOf(s.Ordinal)
-		tool := r.tool(s)
-		if s.Kind == response.ModelCall || t.unlock != nil || !r.set.Stateful(tool) {
-			free = append(free, s)
-			continue
-		}
-		if t.locking {
-			continue
-		}
-		t.locking = true
-		r.live++
-		go func() {
-			unlock, err := r.loop.locks.lock(r.ctx, r.claim.Tenant+"\x00"+tool.Plugin)
-			r.results <- result{step: s, locked: true, stopped: err != nil, unlock: unlock}
-		}()
-	}
-	return free
 }
 
 // begin records steps as running, to be committed before they run.
@@ -197,15 +169,7 @@ func (r *run) commit() error {
 		r.claim.Failures += w.Failures
 		r.failures -= w.Failures
 	}
-	r.unlock()
 	return err
-}
-
-func (r *run) unlock() {
-	for _, f := range r.unlocks {
-		f()
-	}
-	r.unlocks = nil
 }
 
 // launch runs one step on a goroutine of its own.
@@ -218,13 +182,7 @@ func (r *run) launch(s response.Step) {
 		go func() { r.results <- r.callModel(s, body, err, info, tried) }()
 		return
 	}
-	unlock := tr.unlock
-	tr.unlock = nil
-	go func() {
-		res := r.callTool(s)
-		res.unlock = unlock
-		r.results <- res
-	}()
+	go func() { r.results <- r.callTool(s) }()
 }
 
 func (r *run) triesOf(ordinal int) *tries {
@@ -267,15 +225,8 @@ func (r *run) await(wait time.Duration) {
 func (r *run) apply(res result) {
 	r.live--
 	t := r.triesOf(res.step.Ordinal)
-	if res.locked {
-		t.locking, t.unlock = false, res.unlock
-		return
-	}
 	r.pending.Usage = append(r.pending.Usage, res.usage...)
 	r.pending.Decisions = append(r.pending.Decisions, res.decisions...)
-	if res.unlock != nil {
-		r.unlocks = append(r.unlocks, res.unlock)
-	}
 	t.tried = append(t.tried, res.tried...)
 	if res.rejected != nil {
 		r.rejected = res.rejected
@@ -289,14 +240,43 @@ func (r *run) apply(res result) {
 		r.putUnstored(s)
 		return
 	}
+	if len(res.kv) > 0 {
+		r.settleState(res, t)
+		return
+	}
 	r.put(s)
-	r.pending.KV = append(r.pending.KV, res.kv...)
 	switch {
 	case s.State == response.Failed: // a model call that a policy rejected
 	case s.Kind == response.ModelCall:
 		r.emit(r.stream.ModelDone(res.output))
 	default:
 		r.emit(r.stream.ToolDone(s.CallID, res.receipt))
+	}
+}
+
+// maxConflicts is how often a call may lose its turn to others before its step
+// counts as failed. Each time, some other call's write went through.
+const maxConflicts = 100
+
+// settleState commits a step together with what its call wrote to its plugin's
+// state. If what the call had read was changed meanwhile, by another call of
+// this host or of another one, nothing is written and the step runs again
+// under the same key: no write is lost, and none is made from an old reading.
+func (r *run) settleState(res result, t *tries) {
+	s := res.step
+	err := r.out.commit(store.Write{Steps: []response.Step{s}, KV: res.kv})
+	switch {
+	case err == nil:
+		r.putUnstored(s) // it is stored
+		r.emit(r.stream.ToolDone(s.CallID, res.receipt))
+	case !errors.Is(err, store.ErrConflict):
+		r.cancel(err)
+	case t.conflicts >= maxConflicts:
+		r.putUnstored(res.failed(queue.HostError, 0, "").step)
+	default:
+		t.conflicts++
+		s.State, s.Output, s.Class, s.Tries = response.Planned, nil, "", s.Tries-1
+		r.put(s)
 	}
 }
 
@@ -321,12 +301,6 @@ func (r *run) drain() {
 func (r *run) close() {
 	r.cancel(nil)
 	r.drain()
-	r.unlock()
-	for _, t := range r.tries {
-		if t.unlock != nil {
-			t.unlock()
-		}
-	}
 	r.out.close()
 	if !r.left {
 		r.out.producer.Close(false)

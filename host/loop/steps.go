@@ -3,7 +3,6 @@ package loop
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/casemate/casemate/host/policy"
@@ -29,7 +28,7 @@ func (r *run) callModel(s response.Step, body []byte, err error, info abi.Reques
 		OnData: func(data []byte) error {
 			deltas, err := fold.Chunk(data)
 			for _, d := range deltas {
-				r.out.deltas(r.stream.Delta(d))
+				r.show(d)
 			}
 			if err != nil {
 				return fmt.Errorf("%w: %w", upstream.ErrInvalid, err)
@@ -44,7 +43,7 @@ func (r *run) callModel(s response.Step, body []byte, err error, info abi.Reques
 	}
 	out, cut := fold.Output()
 	if n := fold.Usage(); n != (response.Usage{}) {
-		res.usage = []store.Usage{{Scope: s.Scope, Ordinal: s.Ordinal, Try: s.Tries, Target: up.Target, Tokens: n}}
+		res.usage = []store.Usage{{Scope: s.Scope, Ordinal: s.Ordinal, Try: s.Tries, Target: up.Target, Tokens: n, Tenant: r.claim.Tenant, Model: r.claim.Model}}
 	}
 	switch {
 	case up.Failure != nil && r.ctx.Err() != nil:
@@ -60,6 +59,7 @@ func (r *run) callModel(s response.Step, body []byte, err error, info abi.Reques
 			res.step.Verdict = response.Final
 			res.rejected = &response.Failure{
 				Code: up.Failure.Code, Message: up.Failure.Message, Status: up.Failure.Status, Class: up.Failure.Class,
+				Rejected: true, RetryAfter: max(0, up.Failure.RetryAfter),
 			}
 		}
 		return res
@@ -69,6 +69,15 @@ func (r *run) callModel(s response.Step, body []byte, err error, info abi.Reques
 	res.step.State, res.step.Class, res.step.Status = response.Completed, queue.OK, up.Reply.Status
 	res.step.Output, res.step.Usage, res.output = out.Encode(), out.Usage, out
 	return res
+}
+
+// show emits a delta of a response that somebody may watch grow. One that only
+// its end is waited for shows nothing before its step is settled, so a model
+// call that is cut may be tried again.
+func (r *run) show(d response.Delta) {
+	if r.claim.Stream || r.claim.Background {
+		r.out.deltas(r.stream.Delta(d))
+	}
 }
 
 func (res result) failed(class queue.Class, status int, code string) result {
@@ -139,7 +148,7 @@ func (r *run) ask(steps []response.Step) {
 			History: t.history,
 		}
 		q.DeadlineInMS = q.Request.DeadlineInMS
-		v, d := r.loop.policy.Retry(r.ctx, q, policy.Bounds{MaxFailures: r.loop.opt.MaxFailures, Began: s.Began()})
+		v, d := r.loop.policy.Retry(r.ctx, q, policy.Bounds{MaxFailures: r.loop.opt.MaxFailures, Began: s.Began(), Tries: s.Tries - 1})
 		r.pending.Decisions = append(r.pending.Decisions, store.Decision{
 			Step: s.Key(), Try: s.Tries, Kind: d.Kind, Question: d.Question, Answer: d.Answer,
 			Generation: d.Generation, Fallback: d.Fallback, Fuel: d.Fuel,
@@ -159,40 +168,6 @@ func (r *run) ask(steps []response.Step) {
 		r.put(s)
 		if s.Kind == response.ToolCall {
 			r.emit(r.stream.ToolDone(s.CallID, response.Receipt(s)))
-		}
-	}
-}
-
-// locks lets one call at a time write to a plugin's state for a tenant on this
-// host: calls read, then write, and the write commits with the step.
-type locks struct {
-	mu   sync.Mutex
-	held map[string]chan struct{}
-}
-
-func newLocks() *locks { return &locks{held: map[string]chan struct{}{}} }
-
-// lock waits for name, or for ctx to end.
-func (l *locks) lock(ctx context.Context, name string) (unlock func(), err error) {
-	for {
-		l.mu.Lock()
-		gone, busy := l.held[name]
-		if !busy {
-			gone = make(chan struct{})
-			l.held[name] = gone
-			l.mu.Unlock()
-			return func() {
-				l.mu.Lock()
-				delete(l.held, name)
-				l.mu.Unlock()
-				close(gone)
-			}, nil
-		}
-		l.mu.Unlock()
-		select {
-		case <-gone:
-		case <-ctx.Done():
-			return nil, ctx.Err()
 		}
 	}
 }

@@ -65,7 +65,7 @@ type Decider struct {
 
 	mu     sync.Mutex
 	counts map[string]uint64
-	quiet  map[string]*muted // by kind and fallback
+	quiet  map[string]*muted // by what happened, kind and code
 }
 
 // muted is a warning that was logged a short time ago.
@@ -74,7 +74,7 @@ type muted struct {
 	dropped uint64 // lines since
 }
 
-// quietTime is how long one kind of fallback is logged at most once.
+// quietTime is how long one kind of fallback or clamp is logged at most once.
 const quietTime = time.Minute
 
 // New returns a Decider without modules. A nil log drops its lines.
@@ -126,15 +126,21 @@ func (d *Decider) count(dec Decision, clamped bool) {
 	}
 }
 
-// warn logs a fallback, one line a kind, code and quietTime. Never the question
-// or the answer: both are about a tenant's request.
-func (d *Decider) warn(kind, code, generation string) {
-	now := time.Now()
+// What warn says.
+const (
+	msgFallback = "policy fell back to the built-in rules"
+	msgClamped  = "policy's answer was clamped"
+)
+
+// warn logs a fallback or a clamp, one line a kind, code and quietTime. Never
+// the question or the answer: both are about a tenant's request.
+func (d *Decider) warn(message, kind, code, generation string) {
+	now, key := time.Now(), message+"\x00"+kind+"\x00"+code
 	d.mu.Lock()
-	m := d.quiet[kind+code]
+	m := d.quiet[key]
 	if m == nil {
 		m = &muted{}
-		d.quiet[kind+code] = m
+		d.quiet[key] = m
 	}
 	if now.Before(m.until) {
 		m.dropped++
@@ -144,8 +150,7 @@ func (d *Decider) warn(kind, code, generation string) {
 	dropped := m.dropped
 	m.until, m.dropped = now.Add(quietTime), 0
 	d.mu.Unlock()
-	d.log.Warn("policy fell back to the built-in rules",
-		"kind", kind, "why", code, "generation", generation, "not_logged", dropped)
+	d.log.Warn(message, "kind", kind, "code", code, "generation", generation, "not_logged", dropped)
 }
 
 // ask puts question to the module of p, if there is one, and has take read its
@@ -177,7 +182,7 @@ func (d *Decider) ask(
 		dec.Generation = module.Generation()
 		return dec, true
 	}
-	d.warn(kind, dec.Fallback, module.Generation())
+	d.warn(msgFallback, kind, dec.Fallback, module.Generation())
 	return dec, false
 }
 

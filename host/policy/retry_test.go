@@ -1,10 +1,15 @@
 package policy_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/casemate/casemate/host/policy"
 	"github.com/casemate/casemate/host/queue"
@@ -68,6 +73,22 @@ func TestRetryClamps(t *testing.T) {
 			policy.Verdict{Retry: true, Delay: time.Second},
 		},
 		{
+			"a free retry after what upstream asked for", `{"v":1,"action":"retry","delay_ms":0,"count":false}`,
+			with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Outcome.RetryAfterMS, q.History = 600, make([]abi.HistoryTry, 9) }), bounds,
+			policy.Verdict{Retry: true, Delay: 600 * time.Millisecond, Clamped: true},
+		},
+		{
+			"free retries end", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`,
+			with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.History = make([]abi.HistoryTry, 100) }), bounds,
+			policy.Verdict{Retry: true, Delay: time.Second, Count: true, Clamped: true},
+		},
+		{
+			"free retries of other attempts end too", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`,
+			with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Failures = 3 }),
+			policy.Bounds{MaxFailures: 3, Tries: 100},
+			policy.Verdict{Reason: "no failures left", Clamped: true},
+		},
+		{
 			"others spend one", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`, failed(queue.UpstreamStatus), bounds,
 			policy.Verdict{Retry: true, Delay: time.Second, Count: true, Clamped: true},
 		},
@@ -114,6 +135,76 @@ func TestRetryClamps(t *testing.T) {
 	}
 }
 
+// A retry that spends no failure has a floor under its delay: else a policy
+// that says 0 comes back as fast as a rate-limited upstream answers.
+func TestFreeRetryHasAFloor(t *testing.T) {
+	for tries, floor := range map[int]time.Duration{
+		0: 500 * time.Millisecond, 1: time.Second, 3: 4 * time.Second, 5: 16 * time.Second, 6: 30 * time.Second, 99: 30 * time.Second,
+	} {
+		for _, asked := range []int64{-1, 0, 20} {
+			var least, most time.Duration
+			for seed := range int64(200) {
+				q := with(failed(queue.RateLimited), func(q *abi.RetryQuestion) {
+					q.Seed, q.Outcome.RetryAfterMS, q.History = seed, asked, make([]abi.HistoryTry, tries)
+				})
+				d := policy.New(nil)
+				d.SetRetry(&module{name: "m", answer: `{"v":1,"action":"retry","delay_ms":0,"count":false}`})
+				v, _ := d.Retry(t.Context(), q, bounds)
+				if !v.Retry || v.Count || !v.Clamped || v.Delay < floor || v.Delay > floor*3/2 {
+					t.Fatalf("%d tries, asked %d: got %+v, want a free retry after %v to %v", tries, asked, v, floor, floor*3/2)
+				}
+				if least, most = min(least, v.Delay), max(most, v.Delay); seed == 0 {
+					least = v.Delay
+				}
+				d.SetRetry(nil)
+				if b, _ := d.Retry(t.Context(), q, bounds); b.Clamped || b.Count || b.Delay < floor {
+					t.Fatalf("%d tries, asked %d: built-in: got %+v, want at least %v, not clamped", tries, asked, b, floor)
+				}
+			}
+			if most-least < floor/3 {
+				t.Errorf("%d tries: got %v to %v, want them spread", tries, least, most)
+			}
+		}
+	}
+}
+
+// A clamp is a warning: one line, with kind, code and generation and nothing of
+// the question.
+func TestClampIsLogged(t *testing.T) {
+	var out bytes.Buffer
+	d := policy.New(hclog.New(&hclog.LoggerOptions{Output: &out, JSONFormat: true}))
+	q := failed(queue.RateLimited)
+	q.Request.Tenant = "tenant-name"
+	d.SetRetry(&module{name: "sha256:m", answer: `{"v":1,"action":"retry","delay_ms":0,"count":false,"reason":"words"}`})
+	rq := routeQuestion("up/a")
+	rq.Request.Tenant = "tenant-name"
+	d.SetRoute(&module{name: "sha256:r", answer: `{"v":1,"targets":["up/a","up/tenant-name"]}`})
+	for range 50 {
+		d.Retry(t.Context(), q, bounds)
+		d.Route(t.Context(), rq)
+	}
+	began := policy.Bounds{MaxFailures: 3, Began: true}
+	d.SetRetry(&module{name: "sha256:m", answer: `{"v":1,"action":"retry"}`})
+	d.Retry(t.Context(), tool(abi.EffectsOnce, queue.GuestError), began)
+	d.SetRetry(nil) // what the built-in rules say is not a policy's answer
+	d.Retry(t.Context(), failed(queue.UpstreamNetwork), policy.Bounds{MaxFailures: 3, MaxDelay: time.Nanosecond})
+	var got []string
+	for line := range strings.Lines(out.String()) {
+		var l struct{ Level, Kind, Code, Generation string }
+		if err := json.Unmarshal([]byte(strings.ReplaceAll(line, `"@level"`, `"level"`)), &l); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, l.Level+" "+l.Kind+" "+l.Code+" "+l.Generation)
+	}
+	want := []string{"warn retry delay sha256:m", "warn route answer sha256:r", "warn retry once_began sha256:m"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got lines %q, want %q", got, want)
+	}
+	if strings.Contains(out.String(), "tenant-name") || strings.Contains(out.String(), "words") {
+		t.Errorf("a line holds words of the question or answer: %s", &out)
+	}
+}
+
 func TestBuiltinRetryClasses(t *testing.T) {
 	status := func(n int) abi.RetryQuestion {
 		return with(failed(queue.UpstreamStatus), func(q *abi.RetryQuestion) { q.Outcome.Status = n })
@@ -124,11 +215,12 @@ func TestBuiltinRetryClasses(t *testing.T) {
 	yes := []abi.RetryQuestion{
 		failed(queue.UpstreamNetwork), failed(queue.UpstreamTimeout), failed(queue.UpstreamInvalid), failed(queue.RateLimited),
 		failed(queue.HostError), status(408), status(409), status(429), status(499), status(500), status(502), status(503),
-		status(504), status(529), guest("transient"), guest("internal"), tool(abi.EffectsIdempotent, queue.GuestDeadline),
+		status(504), status(529), guest("transient"), guest("internal"), tool(abi.EffectsIdempotent, queue.GuestThrottled),
 	}
 	no := []abi.RetryQuestion{
 		status(400), status(401), status(402), status(403), status(404), status(413), status(422), status(302), status(501),
-		status(508), guest("permanent"), guest("invalid_args"), guest(""), tool(abi.EffectsPure, queue.GuestTrap),
+		status(508), guest("permanent"), guest("invalid_args"), guest(""), tool(abi.EffectsPure, queue.GuestTrap), tool(abi.EffectsPure, queue.GuestDeadline),
+		with(guest("internal"), func(q *abi.RetryQuestion) { q.History = []abi.HistoryTry{{Class: "guest_error"}} }),
 		tool(abi.EffectsPure, queue.GuestFuel), tool(abi.EffectsPure, queue.GuestMemory), tool(abi.EffectsPure, queue.GuestDenied),
 		tool(abi.EffectsOnce, queue.GuestDeadline), tool("", queue.GuestDeadline), failed(queue.ClassCanceled),
 		failed(queue.ClassDeadline), failed(queue.StepAbandoned), failed("a class of tomorrow"),
@@ -165,7 +257,7 @@ func TestBuiltinRetryDelay(t *testing.T) {
 	for tries, top := range map[int]int64{0: 500, 1: 1000, 3: 4000, 5: 16_000, 6: 30_000, 1000: 30_000} {
 		var sum, most int64
 		for seed := range int64(2000) {
-			q := with(failed(queue.RateLimited), func(q *abi.RetryQuestion) {
+			q := with(failed(queue.UpstreamNetwork), func(q *abi.RetryQuestion) {
 				q.Seed, q.History = seed, make([]abi.HistoryTry, tries)
 			})
 			a := policy.BuiltinRetry(q)

@@ -52,6 +52,9 @@ func (d *Decider) Route(ctx context.Context, q abi.RouteQuestion) (abi.RouteAnsw
 	}
 	dec.Answer = used(ans)
 	d.count(dec, clamped)
+	if clamped {
+		d.warn(msgClamped, dec.Kind, "answer", dec.Generation)
+	}
 	return ans, dec
 }
 

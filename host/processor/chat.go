@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 )
@@ -36,6 +37,9 @@ func withUsage(body []byte) (out []byte, wanted bool) {
 
 // isUsageChunk reports whether a chunk holds nothing but the usage.
 func isUsageChunk(data []byte) bool {
+	if !bytes.Contains(data, []byte(`"usage"`)) {
+		return false
+	}
 	var chunk struct {
 		Choices []json.RawMessage `json:"choices"`
 		Usage   json.RawMessage   `json:"usage"`

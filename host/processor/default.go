@@ -58,12 +58,14 @@ type call struct {
 	failures int
 	tried    []abi.Tried
 	history  []abi.HistoryTry
+	left     bool // an ending was made: it closes the producer
 }
 
 // Process makes the call, and tries it again as the retry policy says. When
 // ctx ends it returns the ending that fits ctx's cause.
 func (d *Default) Process(ctx context.Context, c queue.Claim) (store.Ending, error) {
 	k := &call{d: d, claim: c, producer: d.hub.Open(c.ID, false), began: time.Now()}
+	defer k.close()
 	k.body, k.wantsUse = c.Body, true
 	if c.Stream && isChat(c.Path) {
 		k.body, k.wantsUse = withUsage(c.Body)
@@ -117,7 +119,7 @@ func (k *call) try(ctx context.Context, try int) loop.UpstreamResult {
 	}
 	if u := k.usage(res); u != (response.Usage{}) {
 		k.rest.Usage = append(k.rest.Usage, store.Usage{
-			Ordinal: k.claim.Attempt, Try: try, Target: res.Target, Tokens: u,
+			Ordinal: k.claim.Attempt, Try: try, Target: res.Target, Tokens: u, Tenant: k.claim.Tenant, Model: k.claim.Model,
 		})
 	}
 	return res
@@ -177,6 +179,7 @@ func (k *call) completed(res loop.UpstreamResult) store.Ending {
 func (k *call) failed(f *loop.CallFailure) store.Ending {
 	o := queue.Outcome{
 		To: queue.Failed, By: queue.ByOutcome, Class: f.Class, Status: f.Status, Code: f.Code, Message: f.Message,
+		Rejected: f.Rejected,
 	}
 	if f.RetryAfter > 0 {
 		o.RetryAfter = f.RetryAfter
@@ -194,13 +197,21 @@ func (k *call) interrupted(ctx context.Context) store.Ending {
 		return e
 	case errors.Is(cause, queue.ErrDeadline):
 		return k.failed(&loop.CallFailure{Class: queue.ClassDeadline, Status: 504, Message: "The deadline of the request passed."})
-	case queue.HandBack(cause) && k.claim.Realtime:
-		return k.failed(&loop.CallFailure{Class: queue.WorkerLost, Status: 503, Message: "The host that ran the request shut down."})
+	case k.claim.Realtime: // nobody is left who waits for it
+		return k.failed(&loop.CallFailure{Class: queue.WorkerLost, Status: 503, Message: "The host that ran the request stopped."})
 	}
 	return k.leave(queue.Outcome{To: queue.Pending, By: queue.ByHandBack})
 }
 
+// close tells listeners that no ending was made, if none was.
+func (k *call) close() {
+	if !k.left {
+		k.producer.Close(false)
+	}
+}
+
 func (k *call) leave(o queue.Outcome) store.Ending {
+	k.left = true
 	return store.Ending{Outcome: o, Rest: k.rest, Done: func(committed bool) {
 		k.producer.Close(committed && o.To.Final())
 	}}
@@ -221,7 +232,7 @@ func (k *call) ask(ctx context.Context, try int, f *loop.CallFailure) policy.Ver
 		q.Outcome.RetryAfterMS = f.RetryAfter.Milliseconds()
 	}
 	q.DeadlineInMS = q.Request.DeadlineInMS
-	v, d := k.d.caller.Policy.Retry(ctx, q, policy.Bounds{MaxFailures: k.d.opt.MaxFailures, Began: true})
+	v, d := k.d.caller.Policy.Retry(ctx, q, policy.Bounds{MaxFailures: k.d.opt.MaxFailures, Began: true, Tries: try - 1})
 	k.rest.Decisions = append(k.rest.Decisions, store.Decision{
 		Try: try, Kind: d.Kind, Question: d.Question, Answer: d.Answer,
 		Generation: d.Generation, Fallback: d.Fallback, Fuel: d.Fuel,

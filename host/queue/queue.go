@@ -119,6 +119,12 @@ type Outcome struct {
 	Status  int
 	Code    string
 	Message string
+	// Rejected: the route policy refused the request. Status, Code, Message and
+	// RetryAfter are its own words and reach the client as they are.
+	Rejected bool
+	// Final: the same request would end the same again, so a client should not
+	// send it again by itself.
+	Final bool
 	// Delay is the least time until the next claim, when To is Waiting.
 	Delay time.Duration
 	// Failures is how many of the request's failures this attempt spent and has

@@ -3,6 +3,8 @@ package response
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"time"
 
 	"github.com/casemate/casemate/host/queue"
 )
@@ -13,6 +15,12 @@ type Failure struct {
 	Message string
 	Status  int // HTTP, where nothing was sent yet
 	Class   queue.Class
+	// Rejected: the route policy refused the request; Status, Code, Message and
+	// RetryAfter are its own.
+	Rejected   bool
+	RetryAfter time.Duration // 0: not said
+	// Final: the same request would end the same again.
+	Final bool
 }
 
 // FailureOf says what the client is told of a model call that failed for good.
@@ -22,7 +30,7 @@ func FailureOf(s Step) *Failure {
 	}
 	f := &Failure{Code: "server_error", Class: s.Class}
 	if s.Class == queue.UpstreamStatus {
-		f.Status, f.Message = upstreamStatus(s.Status), "The model could not answer this request."
+		f.Status, f.Message = UpstreamStatus(s.Status), "The model could not answer this request."
 		switch f.Status {
 		case 400, 413, 415, 422:
 			f.Code, f.Message = "invalid_prompt", "The model refused this request as invalid."
@@ -62,16 +70,24 @@ func rateLimited(s Step) *Failure {
 	return f
 }
 
-// upstreamStatus is the status to answer for upstream's. A status that speaks
-// of the host's own account or address there is not the client's business.
-func upstreamStatus(status int) int {
-	switch {
-	case status == 401, status == 402, status == 403, status == 404, status == 405, status == 407:
-		return 502
-	case status >= 400 && status <= 599:
+// UpstreamStatus returns the status to answer for upstream's: a 4xx, 502, 503
+// or 504. What it returned once it returns again. A status that speaks of the
+// host's own account or address at the upstream, as they are configured, is
+// not the client's business.
+func UpstreamStatus(status int) int {
+	switch status {
+	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden, http.StatusNotFound,
+		http.StatusMethodNotAllowed, http.StatusProxyAuthRequired:
+		return http.StatusBadGateway
+	case http.StatusRequestTimeout, http.StatusGatewayTimeout:
+		return http.StatusGatewayTimeout
+	case http.StatusServiceUnavailable, 529: // 529: overloaded
+		return http.StatusServiceUnavailable
+	}
+	if status >= http.StatusBadRequest && status < http.StatusInternalServerError {
 		return status
 	}
-	return 502
+	return http.StatusBadGateway
 }
 
 type toolError struct {

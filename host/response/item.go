@@ -120,6 +120,7 @@ func parseItem(param string, raw json.RawMessage) (Item, error) {
 
 // message checks role and content of a message item.
 func (f *fields) message() {
+	f.name("name")
 	switch role := f.required("role"); role {
 	case "user", "assistant", "system", "developer", "":
 	default:

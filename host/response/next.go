@@ -214,7 +214,7 @@ func (p *planner) modelCall() Plan {
 }
 
 func overCap(message string) Plan {
-	return Plan{Action: Fail, Failure: &Failure{Code: "server_error", Message: message, Status: 500, Class: queue.HostError}}
+	return Plan{Action: Fail, Failure: &Failure{Code: "server_error", Message: message, Status: 500, Class: queue.HostError, Final: true}}
 }
 
 // calls plans what follows a model call that called tools. Every call that is

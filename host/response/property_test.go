@@ -1,6 +1,7 @@
 package response_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -58,6 +59,59 @@ func TestSiblingOrderChangesNothing(t *testing.T) {
 	}
 }
 
+// What a model writes after its calls began comes out once, behind the first of
+// them, wherever a restored stream takes over; white space alone never does.
+func TestLateTextIsRestored(t *testing.T) {
+	for _, tc := range []struct{ first, second, want string }{
+		{`text " \n"`, `text "late"`, "one|two|late|end"},
+		{`text " \n"`, ``, "one|two|end"},
+		{`text "late"`, `text " "`, "one|late|two|end"},
+		{`refuse "no"`, `text "more"`, "one|no|two|more|end"},
+		{``, "text \"more\"\nrefuse \", no\"", "one|two|more, no|end"},
+		{``, `refuse " "`, "one|two|end"},
+	} {
+		files := map[string]string{
+			"request.json": `{"model":"m","stream":true,"input":"hi"}`, "tools": "a p a pure\n", "order": "c1 c2 c3 c4",
+			"model/1": "text \"one\"\ncall 0 c1 a {}\n" + tc.first + "\ncall 1 c2 a {}\nfinish tool_calls 1 1",
+			// The first call to be named is not the first to begin.
+			"model/2": "text \"two\"\ncall 0 c3 - {}\ncall 1 c4 a {\"n\":1}\n" + tc.second + "\ncall 0 c3 a -\nfinish tool_calls 1 1",
+			"model/3": "crash", "model/4": "text \"end\"\nfinish stop 1 1",
+			"tool/c1/1": "crash", "tool/c4/1": "crash",
+		}
+		var live map[string]string
+		for _, restore := range []bool{false, true} {
+			s := newSim(t, files)
+			s.restore = restore
+			s.run()
+			if restore {
+				sameOut(t, "restored", s.out(), live)
+			}
+			live = s.out()
+			if want := `"arguments":"{}","output":"result of c3"`; !strings.Contains(live["final"], want) {
+				t.Errorf("restore %v: got %s, want %s", restore, live["final"], want)
+			}
+			if err := response.Validate(s.events); err != nil {
+				t.Errorf("%+v: %v", tc, err)
+			}
+			var o struct {
+				Output []struct{ Content []struct{ Text string } }
+			}
+			if err := json.Unmarshal(s.final, &o); err != nil {
+				t.Fatal(err)
+			}
+			var texts []string
+			for _, it := range o.Output {
+				for _, c := range it.Content {
+					texts = append(texts, c.Text)
+				}
+			}
+			if got := strings.Join(texts, "|"); got != tc.want {
+				t.Errorf("restore %v, %q then %q: got %q, want %q", restore, tc.first, tc.second, got, tc.want)
+			}
+		}
+	}
+}
+
 // randomScript writes a script of up to 12 model turns over five tools.
 func randomScript(r *rand.Rand) map[string]string {
 	pick := func(s ...string) string { return s[r.IntN(len(s))] }
@@ -82,13 +136,14 @@ func randomScript(r *rand.Rand) map[string]string {
 			files["tool/"+id+"/1"] = pick("ok", "ok", "ok", "crash", "error guest_trap trap", "error guest_error permanent")
 			files["order"] += " " + id
 		}
-		if r.IntN(6) == 0 {
-			b.WriteString("text \"late\"\n")
+		if r.IntN(4) == 0 {
+			b.WriteString(pick("text \"late\"\n", "text \" \\n\"\n", "refuse \"no\"\n", "text \"late\"\nrefuse \" no\"\n", "refuse \" \"\n"))
 		}
 		b.WriteString(pick("crash", "fail upstream_network 0", "", "finish length 2 1") + "\n")
 		if r.IntN(3) > 0 {
 			b.Reset()
-			fmt.Fprintf(&b, "text \"t\"\ncall 0 t%dc0 %s {}\nfinish tool_calls 2 3\n", turn, pick("a", "b", "c"))
+			late := pick("", "", "text \"more\"\n", "text \" \"\n", "refuse \"no\"\n")
+			fmt.Fprintf(&b, "text \"t\"\ncall 0 t%dc0 %s {}\n%sfinish tool_calls 2 3\n", turn, pick("a", "b", "c"), late)
 		}
 		files[fmt.Sprintf("model/%d", turn+1)] = b.String()
 	}

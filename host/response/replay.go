@@ -13,16 +13,27 @@ import (
 // Resume and Rebuild let it go on.
 func Restore(events []Event) (*Stream, error) {
 	s := &Stream{}
-	for _, e := range events {
-		if err := s.apply(e); err != nil {
-			return nil, fmt.Errorf("response: restore: event %d: %w", e.Seq, err)
-		}
+	if err := s.Observe(events); err != nil {
+		return nil, err
 	}
 	if !s.created {
 		return nil, errors.New("response: restore: no events")
 	}
-	s.visible = s.open() != nil
 	return s, nil
+}
+
+// Observe takes the events that follow those that the stream emitted or
+// observed; the zero Stream takes them from the first on. It is then what
+// Restore makes of them all, and holds no more than the response's output.
+// After an error the stream is of no use.
+func (s *Stream) Observe(events []Event) error {
+	for _, e := range events {
+		if err := s.apply(e); err != nil {
+			return fmt.Errorf("response: restore: event %d: %w", e.Seq, err)
+		}
+	}
+	s.visible = s.open() != nil
+	return nil
 }
 
 // wire is any event as sent.

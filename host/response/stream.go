@@ -1,7 +1,6 @@
 package response
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,6 +47,8 @@ type End struct {
 	Failure   *Failure  // of failed
 	Usage     Usage     // of the whole response
 	Completed time.Time // zero: not said
+	// NoUsage: the usage is not known, so null is sent; of failed and cancelled.
+	NoUsage bool
 }
 
 // unknownServer is the server_label of calls of tools that there are not: the
@@ -64,79 +65,6 @@ func NewStream(id queue.ID, created time.Time, req *Request, tools []ServerTool)
 
 // Resume lets a restored stream go on emitting. Rebuild must follow.
 func (s *Stream) Resume(req *Request, tools []ServerTool) { s.set = newToolset(req, tools) }
-
-// Rebuild tells a restored stream the response's steps as stored. It pairs the
-// open mcp_call with its call id and puts back the calls and receipts that were
-// held back for their turn, since the log does not hold them. It emits nothing.
-// An open item that no step accounts for is an interrupted try's: Visible
-// reports it and Interrupted closes it.
-func (s *Stream) Rebuild(steps []Step) {
-	shown := slices.DeleteFunc(slices.Clone(s.items), func(it *outItem) bool {
-		return it.kind != "function_call" && it.kind != "mcp_call" || it.done && it.status == statusIncomplete
-	})
-	s.queue, s.visible = nil, s.open() != nil
-	sorted := slices.Clone(steps)
-	slices.SortFunc(sorted, func(a, b Step) int { return a.Ordinal - b.Ordinal })
-	said := 0
-	for i, step := range sorted {
-		if step.Kind != ModelCall || step.State != Completed {
-			continue
-		}
-		out, err := DecodeModelOutput(step.Output)
-		if err != nil || out.truncated() {
-			continue
-		}
-		said += len(out.Text)
-		receipts := receiptsAfter(sorted[i+1:])
-		for _, c := range out.Calls {
-			t := &turn{call: c, receipt: receipts[c.ID]}
-			if len(shown) > 0 {
-				t.item, shown = shown[0], shown[1:]
-				t.item.callID = c.ID
-			}
-			if t.item == nil || !t.item.done {
-				s.queue = append(s.queue, t)
-			}
-			if t.item != nil && !t.item.done {
-				s.visible = false
-			}
-		}
-		if late := said - s.textShown(); late > 0 && late <= len(out.Text) && len(s.queue) > 0 {
-			s.queue = slices.Insert(s.queue, 1, &turn{late: out.Text[len(out.Text)-late:]})
-		}
-	}
-}
-
-// receiptsAfter maps call ids to the receipts of the tool calls up to the next
-// model call.
-func receiptsAfter(steps []Step) map[string]*ToolReceipt {
-	m := map[string]*ToolReceipt{}
-	for _, s := range steps {
-		if s.Kind == ModelCall {
-			break
-		}
-		if s.Settled() {
-			r := Receipt(s)
-			m[s.CallID] = &r
-		}
-	}
-	return m
-}
-
-// textShown counts the bytes of the messages that were not interrupted.
-func (s *Stream) textShown() int {
-	n := 0
-	for _, it := range s.items {
-		if it.kind == "message" && it.done && it.status == statusCompleted {
-			for _, p := range it.parts {
-				if p.kind == "output_text" {
-					n += p.text.Len()
-				}
-			}
-		}
-	}
-	return n
-}
 
 // Created emits created and, for a queued response, queued.
 func (s *Stream) Created(queued bool) []Event {
@@ -277,7 +205,7 @@ func (s *Stream) ModelDone(out ModelOutput) []Event {
 	}
 	s.closeText()
 	if t.call != nil {
-		s.enqueue(out.Calls, t.call, text+refusal)
+		s.enqueue(out.Calls, t.call, late(text, refusal))
 	}
 	s.pump()
 	return s.take()
@@ -285,6 +213,15 @@ func (s *Stream) ModelDone(out ModelOutput) []Event {
 
 // rest is what follows the first n bytes.
 func rest(s string, n int) string { return s[min(n, len(s)):] }
+
+// late is what a model wrote after its calls began, as it comes out behind the
+// first of them; "" if that is only white space.
+func late(text, refusal string) string {
+	if strings.TrimSpace(text+refusal) == "" {
+		return ""
+	}
+	return text + refusal
+}
 
 // finishText emits the text that no delta brought. A model call that brought
 // nothing at all leaves an empty message.
@@ -317,7 +254,7 @@ func (s *Stream) enqueue(calls []Call, open *outItem, late string) {
 			others = append(others, &turn{call: c})
 		}
 	}
-	if strings.TrimSpace(late) != "" {
+	if late != "" {
 		s.queue = append(s.queue, &turn{late: late})
 	}
 	s.queue = append(s.queue, others...)
@@ -406,7 +343,10 @@ func (s *Stream) Finish(e End) []Event {
 	s.queue = nil
 	s.closeItem(statusIncomplete)
 	s.ended, s.visible = true, false
-	s.obj.Status, s.obj.Usage = e.Status, newObjectUsage(e.Usage)
+	s.obj.Status = e.Status
+	if !e.NoUsage {
+		s.obj.Usage = newObjectUsage(e.Usage)
+	}
 	if !e.Completed.IsZero() {
 		at := e.Completed.Unix()
 		s.obj.CompletedAt = &at

@@ -265,6 +265,44 @@ func TestItemIDs(t *testing.T) {
 	}
 }
 
+// Usage that is not known is null, not zeros.
+func TestUnknownUsage(t *testing.T) {
+	for _, noUsage := range []bool{true, false} {
+		s := newStream(t, `{"model":"m","input":"x"}`)
+		events := slices.Concat(s.Created(false), s.Started(), s.Finish(response.End{Status: "failed", NoUsage: noUsage}))
+		if err := response.Validate(events); err != nil {
+			t.Error(err)
+		}
+		if got := strings.Contains(string(s.Response()), `"usage":null`); got != noUsage {
+			t.Errorf("NoUsage %v: got %s", noUsage, s.Response())
+		}
+	}
+}
+
+// A stream that observes the events one by one is what Restore makes of them.
+func TestObserve(t *testing.T) {
+	events := newSim(t, canonicalFiles()).run().events
+	var s response.Stream
+	if got := s.Heartbeat(); got != nil {
+		t.Errorf("zero Stream: got heartbeat %s", got)
+	}
+	for i, e := range events {
+		if err := s.Observe([]response.Event{e}); err != nil {
+			t.Fatal(err)
+		}
+		want, err := response.Restore(events[:i+1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(s.Response()) != string(want.Response()) || string(s.Heartbeat()) != string(want.Heartbeat()) || s.NextSeq() != want.NextSeq() {
+			t.Errorf("event %d: got %s, want %s", i, s.Response(), want.Response())
+		}
+	}
+	if err := s.Observe(events[:1]); err == nil {
+		t.Error("an event out of order: got no error")
+	}
+}
+
 func TestFailureOfStatuses(t *testing.T) {
 	for _, tc := range []struct{ upstream, want int }{
 		{0, 502},
@@ -279,16 +317,25 @@ func TestFailureOfStatuses(t *testing.T) {
 		{409, 409},
 		{422, 422},
 		{429, 429},
+		{408, 504},
+		{407, 502},
+		{405, 502},
 		{499, 499},
-		{500, 500},
+		{500, 502},
+		{501, 502},
 		{503, 503},
-		{599, 599},
+		{504, 504},
+		{529, 503},
+		{599, 502},
 		{600, 502},
 		{700, 502},
 	} {
 		f := response.FailureOf(response.Step{Class: queue.UpstreamStatus, Status: tc.upstream})
 		if f.Status != tc.want {
 			t.Errorf("upstream %d: got %d, want %d", tc.upstream, f.Status, tc.want)
+		}
+		if again := response.UpstreamStatus(f.Status); again != f.Status {
+			t.Errorf("upstream %d: got %d for the status that was told, %d", tc.upstream, again, f.Status)
 		}
 	}
 	f := response.FailureOf(response.Step{Class: queue.RateLimited, RetryAfter: 2500})

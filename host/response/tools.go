@@ -134,6 +134,9 @@ func (f *fields) server(r *Request) {
 		} else if json.Unmarshal(raw, &ref.Allowed) != nil {
 			f.fail("allowed_tools", "invalid_type", "allowed_tools must be an array of names or {tool_names}.")
 		}
+		if slices.ContainsFunc(ref.Allowed, func(s string) bool { return strings.ContainsRune(s, 0) }) {
+			f.fail("allowed_tools", "invalid_value", "allowed_tools must not hold the character U+0000.")
+		}
 	}
 	r.Servers = append(r.Servers, ref)
 }
@@ -163,6 +166,13 @@ func (f *fields) toolChoice(r *Request) {
 		var list []map[string]any
 		if json.Unmarshal(c.m["tools"], &list) != nil || len(list) == 0 {
 			c.fail("tools", "invalid_type", "tools must be an array of at least one tool.")
+		}
+		for _, t := range list {
+			for _, k := range []string{"name", "server_label"} {
+				if s, ok := t[k].(string); ok && strings.ContainsRune(s, 0) {
+					c.fail("tools", "invalid_value", k+" must not hold the character U+0000.")
+				}
+			}
 		}
 	}
 	f.adopt(c)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -17,8 +18,11 @@ var (
 	// ErrExists says that a request with this id, or an event with this or a
 	// later sequence number, is stored already.
 	ErrExists = errors.New("already stored")
-	// ErrInvalid says that the write breaks a rule of this package. It never
-	// reached the database.
+	// ErrConflict says that another write changed a plugin's state that this
+	// one was computed from.
+	ErrConflict = errors.New("plugin state was changed meanwhile")
+	// ErrInvalid says that the write breaks a rule of this package, or that its
+	// events leave a gap after those stored.
 	ErrInvalid = errors.New("invalid write")
 	// ErrClosed says that Run has ended, so nothing is committed any more.
 	ErrClosed = errors.New("store is closed")
@@ -39,6 +43,32 @@ func (w *Write) Fenced() queue.Fence {
 		return queue.Fence{ID: w.Insert.ID, Attempt: 1, State: queue.Processing}
 	}
 	return queue.Fence{ID: w.Insert.ID, State: queue.Pending}
+}
+
+// UsedBy returns the tenant and model of u when the request has no row.
+func (w *Write) UsedBy(u Usage) (tenant, model string) {
+	if w.Insert != nil {
+		return w.Insert.Tenant, w.Insert.Model
+	}
+	return u.Tenant, u.Model
+}
+
+// Holds reports whether a checked put may be made, given the value that is
+// there, or that none is. A put that is not checked always may.
+func (p *KVPut) Holds(value []byte, have bool) bool {
+	return !p.Checked || (p.Had == have && bytes.Equal(p.Was, value))
+}
+
+// After returns why the events of w may not follow the one stored last, -1 for
+// none: an error that wraps ErrExists or ErrInvalid.
+func (w *Write) After(last int64) error {
+	switch {
+	case len(w.Events) == 0 || w.Events[0].Seq == last+1:
+		return nil
+	case w.Events[0].Seq <= last:
+		return fmt.Errorf("event %d after event %d: %w", w.Events[0].Seq, last, ErrExists)
+	}
+	return fmt.Errorf("event %d after event %d leaves a gap: %w", w.Events[0].Seq, last, ErrInvalid)
 }
 
 // check returns an error that wraps ErrInvalid or queue.ErrIllegalMove when the
@@ -126,6 +156,9 @@ func (w *Write) checkEvents(queue.Fence) error {
 			return fmt.Errorf("event %d follows event %d: %w", e.Seq, w.Events[i-1].Seq, ErrInvalid)
 		}
 	}
+	if w.Insert != nil {
+		return w.After(-1)
+	}
 	return nil
 }
 
@@ -146,12 +179,15 @@ func (w *Write) checkNames(queue.Fence) error {
 		if kv.Plugin == "" || kv.Key == "" {
 			return fmt.Errorf("kv without plugin or key: %w", ErrInvalid)
 		}
+		if !kv.Had && len(kv.Was) > 0 {
+			return fmt.Errorf("kv %q %q: was something and was not there: %w", kv.Plugin, kv.Key, ErrInvalid)
+		}
 		if err := names("kv", kv.Plugin, kv.Key); err != nil {
 			return err
 		}
 	}
 	for _, u := range w.Usage {
-		if err := names("usage", u.Scope, u.Target); err != nil {
+		if err := names("usage", u.Scope, u.Target, u.Tenant, u.Model); err != nil {
 			return err
 		}
 	}
@@ -200,7 +236,7 @@ func (w *Write) size() int64 {
 		n += 128 + len(d.Question) + len(d.Answer)
 	}
 	for _, kv := range w.KV {
-		n += 64 + len(kv.Key) + len(kv.Value)
+		n += 64 + len(kv.Key) + len(kv.Value) + len(kv.Was)
 	}
 	n += 128 * len(w.Usage)
 	if w.Move != nil && w.Move.Result != nil {

@@ -20,9 +20,10 @@ import (
 // the sentinels of package queue. A method whose context ends returns promptly.
 type Driver interface {
 	// Write commits all writes in one transaction, in order, and returns one
-	// error per write: nil, a *LeaseLost, queue.ErrAtCap. A write that is
-	// refused leaves nothing behind but its Usage. The second result is an
-	// error of the database: then nothing was committed.
+	// error per write: nil, a *LeaseLost, or one that wraps queue.ErrAtCap,
+	// ErrExists, ErrConflict or, for events that leave a gap, ErrInvalid. A
+	// write that is refused leaves nothing behind but its Usage. The second
+	// result is an error of the database: then nothing was committed.
 	Write(ctx context.Context, writes []Write) ([]error, error)
 
 	// Claim moves up to c.N pending requests to Claimed, by lanes: weighted
@@ -78,7 +79,8 @@ type Write struct {
 	Fence  queue.Fence
 	// Steps are inserted, or replace what is stored under their key. A stored
 	// step that is settled is never changed.
-	Steps     []response.Step
+	Steps []response.Step
+	// Events go on where the stored ones end, the first of all with 0.
 	Events    []response.Event
 	Decisions []Decision
 	KV        []KVPut
@@ -102,7 +104,8 @@ type Move struct {
 	Class queue.Class   // of a final state
 	Code  string        // of a final state that is an error
 	// Result is stored with a final state if the request's Store is set; else
-	// the request's body, steps and events go.
+	// the request's body, steps and events go, and so do the questions of its
+	// decisions, which may repeat what the client sent.
 	Result *Result
 }
 
@@ -130,6 +133,11 @@ type KVPut struct {
 	Plugin string
 	Key    string
 	Value  []byte
+	// Checked: the write is refused with ErrConflict unless the value before
+	// it is still Was or, where Had is not set, there still is none.
+	Checked bool
+	Was     []byte
+	Had     bool
 }
 
 // Usage is what one try used: append-only.
@@ -139,6 +147,10 @@ type Usage struct {
 	Try     int
 	Target  string // "upstream/model"
 	Tokens  response.Usage
+	// Tenant and Model are those of the request. What the request's row says
+	// is stored; these are for a row that is gone.
+	Tenant string
+	Model  string
 }
 
 // LeaseLost says what a write found in place of its fence. It wraps
@@ -203,8 +215,13 @@ type SweepRequest struct {
 	Reap     bool          // return requests of dead workers; only a host that was healthy for a lease may
 	Grace    time.Duration // a worker is dead this long after its lease ran out
 	MaxReaps int           // then Failed with class worker_lost
-	Limit    int           // of rows moved per kind; 0: 500
+	Limit    int           // of rows moved per kind in one transaction; 0: 500
 }
+
+// ExpireRounds is how many times Limit a sweep expires at most, each in a
+// transaction of its own: many deadlines may pass at once, and requests that
+// ended so are in the way of those that did not.
+const ExpireRounds = 20
 
 // Swept counts what a sweep moved.
 type Swept struct {

@@ -10,10 +10,10 @@ import (
 
 // Write queues w and returns when it was committed or refused: nil, an error
 // that wraps ErrInvalid, queue.ErrIllegalMove, queue.ErrLeaseLost,
-// queue.ErrAtCap, ErrExists or ErrClosed, or one of the database. When ctx ends
-// first and w was not taken yet, it is withdrawn; when it is in flight the error
-// says that it may have been committed. The caller must not change what w
-// points to before it was committed.
+// queue.ErrAtCap, ErrExists, ErrConflict or ErrClosed, or one of the database.
+// When ctx ends first and w was not taken yet, it is withdrawn; when it is in
+// flight the error says that it may have been committed. The caller must not
+// change what w points to before it was committed.
 func (s *Store) Write(ctx context.Context, w Write) error {
 	answer := make(chan error, 1)
 	e, err := s.push(ctx, w, func(err error) { answer <- err })

@@ -1,5 +1,5 @@
-// Package manifest checks descriptors and reads and writes the custom section
-// that carries one. It runs no guest code and grants nothing.
+// Package manifest checks descriptors and their schemas, and reads and writes
+// the custom section that carries one. It runs no guest code and grants nothing.
 package manifest
 
 import (
@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/casemate/casemate/sdk/abi"
 )
@@ -50,7 +48,7 @@ func Parse(data []byte) (abi.Descriptor, error) {
 	}
 	var d abi.Descriptor
 	if err := json.Unmarshal(data, &d); err != nil {
-		return abi.Descriptor{}, fmt.Errorf("%w: not the JSON of a descriptor: %w", ErrInvalid, err)
+		return abi.Descriptor{}, invalid("not the JSON of a descriptor: %s", brief(err.Error()))
 	}
 	if err := check(&d); err != nil {
 		return abi.Descriptor{}, err
@@ -176,24 +174,12 @@ func checkCapabilities(ops []string) error {
 }
 
 func checkSchema(raw json.RawMessage, object bool) error {
+	typ, _, err := parseSchema(raw)
 	switch {
-	case len(raw) == 0:
-		return errors.New("missing, want a JSON Schema")
-	case len(raw) > MaxSchema:
-		return fmt.Errorf("%d bytes, more than %d", len(raw), MaxSchema)
-	case strings.Contains(string(raw), `\u0000`):
-		return errors.New("a NUL character is not allowed")
-	}
-	var s jsonschema.Schema
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return fmt.Errorf("not a JSON Schema: %w", err)
-	}
-	if object && s.Type != "object" {
-		return fmt.Errorf(`type is %s, want "object"`, brief(s.Type))
-	}
-	// No loader: a reference to another document is an error, not a request.
-	if _, err := s.Resolve(nil); err != nil {
-		return fmt.Errorf("not a JSON Schema: %w", err)
+	case err != nil:
+		return err
+	case object && typ != "object":
+		return fmt.Errorf(`type is %s, want "object"`, brief(typ))
 	}
 	return nil
 }
@@ -214,8 +200,8 @@ func invalid(format string, args ...any) error {
 
 // brief quotes s for a message, cut when it is long.
 func brief(s string) string {
-	if len(s) > 80 {
-		s = strings.ToValidUTF8(s[:80], "") + "…"
+	if len(s) > 120 {
+		s = strings.ToValidUTF8(s[:120], "") + "…"
 	}
 	return fmt.Sprintf("%q", s)
 }

@@ -53,7 +53,7 @@ func TestParseRefuses(t *testing.T) {
 		{"null parameters", `"parameters":{"type":"object"}}`, `"parameters":null}`, "object"},
 		{"parameters of another type", `"parameters":{"type":"object"}}`, `"parameters":{"type":"array"}}`, `want "object"`},
 		{"parameters are no schema", `"parameters":{"type":"object"}}`, `"parameters":{"type":"object","required":1}}`, "not a JSON Schema"},
-		{"remote reference", `{"type":"string"}`, `{"$ref":"https://example.com/x.json"}`, "not a JSON Schema"},
+		{"remote reference", `{"type":"string"}`, `{"$ref":"https://example.com/x.json"}`, `"$ref" is not allowed`},
 		{"broken pattern", `{"type":"string"}`, `{"pattern":"("}`, "not a JSON Schema"},
 		{"large schema", `{"type":"string"}`, `{"description":"` + long + `"}`, "more than"},
 		{"config schema", `"config_schema":{"type":"object"}`, `"config_schema":{"type":7}`, "config_schema"},

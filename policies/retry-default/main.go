@@ -32,17 +32,22 @@ func decide(q abi.RetryQuestion) (abi.RetryAnswer, error) {
 	if why := policy.Hopeless(q); why != "" {
 		return policy.Fail(why), nil
 	}
-	if !passing(q.Outcome) {
+	if !passing(q.Outcome, len(q.History)) {
 		return policy.Fail("another try would end the same"), nil
 	}
 	limited := policy.RateLimited(q.Outcome)
 	if !limited && q.Failures >= q.MaxFailures {
 		return policy.Fail("no failures left"), nil
 	}
-	delay, reason := policy.Backoff(q.Seed, max(len(q.History), q.Failures), base, most), "backoff"
+	tries := max(len(q.History), q.Failures)
+	jitter := policy.Backoff(q.Seed, tries, base, most)
+	delay, reason := jitter, "backoff"
+	if limited { // such retries spend nothing, so only time keeps them apart
+		delay = min(base<<min(tries, 16), most) + policy.Backoff(q.Seed, tries, base/2, most/2)
+	}
 	if wait, ok := policy.RetryAfter(q); ok && wait > 0 {
 		// Beyond what was asked for, so that not all come back at once.
-		delay, reason = min(wait, longest)+min(delay, base), "retry-after"
+		delay, reason = min(wait, longest)+min(jitter, base), "retry-after"
 	}
 	if !policy.InTime(q, delay) {
 		return policy.Fail("the next try would miss the deadline"), nil
@@ -54,16 +59,17 @@ func decide(q abi.RetryQuestion) (abi.RetryAnswer, error) {
 }
 
 // passing reports whether what happened may be gone at the next try. A trap,
-// a limit of the sandbox and a broken output are the plugin's own doing and
-// come back.
-func passing(o abi.FailedTry) bool {
+// a limit of the sandbox, time among them, and a broken output are the
+// plugin's own doing and come back. An internal error of a plugin gets the
+// benefit of the doubt once.
+func passing(o abi.FailedTry, earlier int) bool {
 	switch o.Class {
 	case abi.ClassRateLimited, abi.ClassUpstreamTimeout, abi.ClassUpstreamNetwork, abi.ClassUpstreamInvalid,
-		abi.ClassGuestDeadline, abi.ClassGuestThrottled, abi.ClassPluginUnavailable,
+		abi.ClassGuestThrottled, abi.ClassPluginUnavailable,
 		abi.ClassWorkerLost, abi.ClassHostError:
 		return true
 	case abi.ClassGuestError:
-		return o.Code == abi.FailTransient.String() || o.Code == abi.FailInternal.String()
+		return o.Code == abi.FailTransient.String() || o.Code == abi.FailInternal.String() && earlier == 0
 	case abi.ClassUpstreamStatus:
 		return policy.StatusMayPass(o.Status)
 	}

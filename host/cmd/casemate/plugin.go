@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -23,6 +24,7 @@ func pluginPack(ctx context.Context, a app, o options, args []string) error {
 	}
 	packed, err := host.Pack(ctx, wasm)
 	if err != nil {
+		lastWords(a.stderr, err)
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	out := o.out
@@ -34,6 +36,18 @@ func pluginPack(ctx context.Context, a app, o options, args []string) error {
 	}
 	fmt.Fprintf(a.stdout, "%s: packed, %d bytes\n", out, len(packed))
 	return nil
+}
+
+// lastWords shows what a guest said before it failed to load: its author is
+// at the terminal.
+func lastWords(w io.Writer, err error) {
+	var load *host.LoadError
+	if !errors.As(err, &load) || load.GuestText == "" {
+		return
+	}
+	for line := range strings.Lines(load.GuestText) {
+		fmt.Fprintf(w, "guest: %s\n", printable(strings.TrimRight(line, "\n")))
+	}
 }
 
 // replace writes a file as a whole or not at all: a host may be watching it.

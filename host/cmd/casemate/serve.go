@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -49,6 +50,7 @@ func serve(ctx context.Context, a app, o options, _ []string) error {
 			}
 		})
 	}
+	var first time.Time // signal to stop
 	ended := make(chan error, 1)
 	wg.Go(func() { ended <- h.Run(ctx) })
 	for {
@@ -58,16 +60,23 @@ func serve(ctx context.Context, a app, o options, _ []string) error {
 		case <-reloads:
 			r.want()
 		case s := <-stops:
+			if ctx.Err() != nil && time.Since(first) < sameSignal {
+				continue // some senders signal a process and its group
+			}
 			if ctx.Err() != nil {
 				c.Logger.Warn("stopping at once", "signal", s.String())
 				h.Stop()
 				continue
 			}
 			c.Logger.Info("stopping: running requests may end; a second signal stops at once", "signal", s.String())
+			first = time.Now()
 			stop()
 		}
 	}
 }
+
+// sameSignal is how soon after the first a signal is no second one.
+const sameSignal = 300 * time.Millisecond
 
 // start makes the host; a signal on stops in the meantime calls stop.
 func start(ctx context.Context, c host.Config, stops <-chan os.Signal, stop func()) (*host.Host, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -35,8 +36,11 @@ func watch(ctx context.Context, path string, log hclog.Logger, changed func()) e
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-w.Events:
-			quiet.Reset(settle)
+		case e := <-w.Events:
+			base := filepath.Base(e.Name)
+			if base == filepath.Base(path) || strings.HasPrefix(base, "..") { // "..data": a deployment's link
+				quiet.Reset(settle)
+			}
 		case err := <-w.Errors: // events were lost: look at the file
 			log.Warn("watch the configuration file", "error", err)
 			quiet.Reset(settle)

@@ -34,11 +34,9 @@ type server struct {
 }
 
 const (
-	chatBody  = `{"model":"m","messages":[{"role":"user","content":"hello"}]}`
-	loopBody  = `{"model":"m","input":"What is 6*7?"}`
-	backBody  = `{"model":"m","input":"note the time","background":true}`
-	firstCall = `{"model":"m","stream":true,"messages":[{"role":"user","content":"What is 6*7?"}],"tools":[{"type":"function","function":{"name":"calculator","parameters":{"type":"object"}}}]}`
-	lastCall  = `{"model":"m","stream":true,"messages":[{"role":"user","content":"What is 6*7?"},{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"calculator","arguments":"{}"}}]},{"role":"tool","tool_call_id":"c","content":"42"}]}`
+	chatBody = `{"model":"m","messages":[{"role":"user","content":"hello"}]}`
+	loopBody = `{"model":"m","input":"What is 6*7?"}`
+	backBody = `{"model":"m","input":"note the time","background":true}`
 )
 
 func startServer(ctx context.Context, storeURL, wasm string) (*server, error) {
@@ -109,43 +107,24 @@ func p50(n int, f func() error) (time.Duration, error) {
 }
 
 // benchHost measures a host on one database.
-func benchHost(ctx context.Context, r *report, name, storeURL, wasm string, n int, tool time.Duration) error {
+func benchHost(ctx context.Context, r *report, name, storeURL, wasm string, n int) error {
 	s, err := startServer(ctx, storeURL, wasm)
 	if err != nil {
 		return err
 	}
-	err = s.measure(r, name, n, tool)
+	err = s.measure(r, name, n)
 	if stopping := s.stop(); err == nil {
 		err = stopping
 	}
 	return err
 }
 
-func (s *server) measure(r *report, name string, n int, tool time.Duration) error {
+func (s *server) measure(r *report, name string, n int) error {
 	c := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 128}}
 	up := s.upstream.URL()
 	sample := func(url, body string) (time.Duration, error) {
 		return p50(n, func() error { return post(c, url, body) })
 	}
-	first, err := sample(up+"/chat/completions", firstCall)
-	if err != nil {
-		return err
-	}
-	last, err := sample(up+"/chat/completions", lastCall)
-	if err != nil {
-		return err
-	}
-	total, err := sample(s.url+"/v1/responses", loopBody)
-	if err != nil {
-		return err
-	}
-	goal := goalStepPostgres
-	if name == "sqlite" {
-		goal = goalStepSQLite
-	}
-	r.most("loop_overhead_per_step_"+name+"_p50", (total-first-last-tool)/3, goal, fmt.Sprintf(
-		"(whole response %s - model calls %s and %s - tool call %s) / 3 steps; one client, %d responses", micros(total), micros(first), micros(last), micros(tool), n))
-
 	direct, err := sample(up+"/chat/completions", chatBody)
 	if err != nil {
 		return err

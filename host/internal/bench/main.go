@@ -46,12 +46,17 @@ func run(ctx context.Context, wasm string, n int) (err error) {
 		}
 	}()
 	r := &report{}
-	tool, err := benchTool(ctx, r, wasm+"/calculator.wasm", n)
-	if err != nil {
+	if err := benchTool(ctx, r, wasm+"/calculator.wasm", n); err != nil {
 		return err
 	}
-	for _, db := range []struct{ name, url string }{{"sqlite", "sqlite:" + dir + "/bench.db"}, {"postgres", pgURL}} {
-		if err := benchHost(ctx, r, db.name, db.url, wasm, n, tool); err != nil {
+	for _, db := range []struct {
+		name, url string
+		goal      time.Duration
+	}{{"sqlite", "sqlite:" + dir + "/bench.db", goalStepSQLite}, {"postgres", pgURL, goalStepPostgres}} {
+		if err := benchLoop(ctx, r, db.name, db.url, db.goal, n); err != nil {
+			return fmt.Errorf("%s: %w", db.name, err)
+		}
+		if err := benchHost(ctx, r, db.name, db.url, wasm, n); err != nil {
 			return fmt.Errorf("%s: %w", db.name, err)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -301,59 +300,4 @@ func TestOnceStepIsNeverTriedAgain(t *testing.T) {
 			t.Errorf("step is %s after %d tries; want failed after 1", s.State, s.Tries)
 		}
 	})
-}
-
-// TestTwoHosts sends 2,000 requests through the loop of two hosts on one
-// database.
-func TestTwoHosts(t *testing.T) {
-	const total = 2000
-	r := newRig(t, testdb.Postgres(t), func(_ int, req demo.Request) demo.Turn {
-		if outs := toolOutputs(req.Body); len(outs) > 0 {
-			return demo.Turn{Text: outs[0]}
-		}
-		return demo.Turn{Text: "plain"}
-	})
-	hosts := []*host{r.start(), r.start()}
-	ids := make([]string, total)
-	var wg sync.WaitGroup
-	for c := range 16 {
-		wg.Go(func() {
-			for i := c; i < total; i += 16 {
-				ids[i] = hosts[i%2].background(fmt.Sprintf("request %d", i))
-			}
-		})
-	}
-	wg.Wait()
-	seen := map[string]bool{}
-	for i, id := range ids {
-		if seen[id] {
-			t.Fatalf("id %s was given out twice", id)
-		}
-		seen[id] = true
-		if v := hosts[i%2].await(id); v["status"] != "completed" {
-			t.Errorf("request %d: %v", i, v["status"])
-		}
-	}
-	for _, id := range ids {
-		rec := r.record(id)
-		if rec.State != queue.Completed || rec.Attempt != 1 || len(rec.Usage) != 1 {
-			t.Errorf("%s: %s at attempt %d with %d usage rows; want completed at 1 with 1", id, rec.State, rec.Attempt, len(rec.Usage))
-		}
-		checkEvents(t, rec)
-	}
-	stats, err := r.db().Stats(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := stats.States[queue.Completed]; n != total || len(stats.States) != 1 {
-		t.Errorf("states %v; want %d completed and nothing else", stats.States, total)
-	}
-	for _, l := range stats.Lanes {
-		if l.Owned != 0 || l.Pending != 0 || l.Running != 0 {
-			t.Errorf("lane %s/%s: owned %d, pending %d, running %d; want none", l.Tenant, l.Model, l.Owned, l.Pending, l.Running)
-		}
-	}
-	if n := len(r.upstream.Requests()); n != total {
-		t.Errorf("%d upstream calls; want %d", n, total)
-	}
 }

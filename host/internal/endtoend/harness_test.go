@@ -59,7 +59,8 @@ func build(t *testing.T) {
 		t.Fatalf("build the host: %v\n%s", err, out)
 	}
 	for _, folder := range []string{
-		"testdata/waiter", "testdata/stubborn", "../../../policies/retry-default", "../../../policies/retry-eager",
+		"testdata/waiter", "testdata/stubborn", "../../../examples/tools/notes",
+		"../../../policies/retry-default", "../../../policies/retry-eager",
 	} {
 		file := filepath.Join(built, filepath.Base(folder)+".wasm")
 		if err := os.WriteFile(file, testguest.Build(t, folder), 0o600); err != nil {
@@ -97,7 +98,10 @@ func (r *rig) config() string {
 	fmt.Fprintf(&b, "listen: 127.0.0.1:0\nstore: %q\nlease: 2s\npoll: 200ms\ndrain: %s\n", r.storeURL, r.drain)
 	fmt.Fprintf(&b, "upstreams:\n  - {name: up, kind: openai, base_url: %q}\n", r.upstream.URL())
 	fmt.Fprintf(&b, "models:\n  - name: m\n    targets: [{upstream: up, model: real-m}]\n")
-	fmt.Fprintf(&b, "plugins:\n  - {file: %q, grants: [kv.get/1, kv.put/1]}\n", filepath.Join(built, "waiter.wasm"))
+	fmt.Fprintf(&b, "plugins:\n")
+	for _, name := range []string{"waiter", "notes"} {
+		fmt.Fprintf(&b, "  - {file: %q, grants: [kv.get/1, kv.put/1]}\n", filepath.Join(built, name+".wasm"))
+	}
 	if r.retry != "" || r.route != "" {
 		fmt.Fprintf(&b, "policies:\n")
 		if r.retry != "" {

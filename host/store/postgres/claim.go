@@ -56,14 +56,18 @@ func (d *driver) Claim(ctx context.Context, c store.ClaimRequest) (claims []queu
 	return claims, nil
 }
 
+// askAgain bounds how often a claim looks for lanes behind those that it put to
+// sleep, since it holds what it has while it does.
+const askAgain = 32
+
 // claimAll asks all models at once, then again those that had something, for
-// what the others left free.
+// what the others left free, and those that put a lane to sleep.
 func claimAll(ctx context.Context, conn *pgxpool.Conn, models []string, c store.ClaimRequest) (claims []queue.Claim, err error) {
 	var b pgx.Batch
 	b.Queue("begin")
 	b.Queue(guardLong)
 	b.Queue(shareCaps, int64(lockCaps))
-	for len(models) > 0 && len(claims) < c.N {
+	for round := 0; len(models) > 0 && len(claims) < c.N && round < askAgain; round++ {
 		got := make([]int, len(models))
 		left := c.N - len(claims)
 		for i, m := range models {
@@ -75,6 +79,9 @@ func claimAll(ctx context.Context, conn *pgxpool.Conn, models []string, c store.
 			left -= n
 			b.Queue(claimModel, m, n, c.Worker).Query(func(rows pgx.Rows) error {
 				return drain(rows, func(scan scan) error {
+					if rows.RawValues()[0] == nil {
+						return scanSlept(scan, &got[i])
+					}
 					c, err := scanClaim(scan)
 					claims = append(claims, c)
 					got[i]++
@@ -104,6 +111,9 @@ func claimAll(ctx context.Context, conn *pgxpool.Conn, models []string, c store.
 // each, by weight and never beyond its cap, and charges them. running and cap
 // are those of the row version that the lock returned, never of an older
 // snapshot; requests are checked again by their lock. It waits for nobody.
+// Requests past their deadline are left to the sweep; a lane that has no others
+// stops to compete, so that it is not picked again in place of one that has. A
+// claim of nothing is one row without an id that counts those lanes.
 const claimModel = `
 with me as materialized (
 	select id from worker where id = $3 and not reaped for key share),
@@ -131,27 +141,40 @@ up as (
 	where q.id = take.id and q.state + 0 = 0
 	returning q.id, take.tenant, take.model, q.path, q.tier, q.stream, q.background, q.store, q.realtime, q.attempt, q.state,
 		q.failures, q.reaps, q.created, q.deadline, q.ord),
-pay as (
-	update lane set
-		vtime = lane.vtime + coalesce(got.n, 0) / lane.weight,
-		running = case when lane.cap is null then 0 else lane.running + coalesce(got.n, 0) end,
-		parked = coalesce(lane.running + coalesce(got.n, 0) >= lane.cap, false) or coalesce(lane.parked_until > now(), false),
-		head_deadline = next.ord, ready = next.ord is not null
+rest as materialized (
+	select room.id, coalesce(got.n, 0) as n, next.ord
 	from room left join got on got.lane = room.id
 	left join lateral (
-		select ord from request where lane = room.id and state = 0
-		order by ord, id offset coalesce(got.n, 0) limit 1) next on true
-	where lane.id = room.id)
+		select ord from request
+		where lane = room.id and state = 0 and (deadline is null or deadline > now())
+		order by ord, id offset coalesce(got.n, 0) limit 1) next on true),
+pay as (
+	update lane set
+		vtime = lane.vtime + rest.n / lane.weight,
+		running = case when lane.cap is null then 0 else lane.running + rest.n end,
+		parked = coalesce(lane.running + rest.n >= lane.cap, false) or coalesce(lane.parked_until > now(), false),
+		head_deadline = rest.ord, ready = rest.ord is not null
+	from rest
+	where lane.id = rest.id)
 select up.id, up.tenant, up.model, up.path, up.tier, up.stream, up.background, up.store, up.realtime, up.attempt, up.state,
-	up.failures, up.reaps, up.created, now() - up.created, up.deadline - now(), b.data
-from up left join body b on b.request = up.id
+	up.failures, up.reaps, up.created, now() - up.created, up.deadline - now(), b.data, slept.n
+from (select count(*) as n from rest where n = 0 and ord is null) slept
+left join (up left join body b on b.request = up.id) on true
 order by up.ord, up.id`
+
+// scanSlept adds how many lanes a claim of nothing put to sleep.
+func scanSlept(scan scan, sum *int) error {
+	var n int
+	err := scan(nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, &n)
+	*sum += n
+	return err
+}
 
 func scanClaim(scan scan) (queue.Claim, error) {
 	var c queue.Claim
 	var remaining *time.Duration
 	err := scan((*[16]byte)(&c.ID), &c.Tenant, &c.Model, &c.Path, &c.Tier, &c.Stream, &c.Background, &c.Store, &c.Realtime,
-		&c.Attempt, (*int16)(&c.State), &c.Failures, &c.Reaps, &c.Created, &c.Age, &remaining, &c.Body)
+		&c.Attempt, (*int16)(&c.State), &c.Failures, &c.Reaps, &c.Created, &c.Age, &remaining, &c.Body, nil)
 	c.Created = c.Created.UTC()
 	if remaining != nil {
 		c.Remaining = max(*remaining, 1)

@@ -63,11 +63,6 @@ on conflict (request, step, try, kind, attempt) do update set
 	question = excluded.question, answer = excluded.answer, generation = excluded.generation,
 	fallback = excluded.fallback, fuel = excluded.fuel, made = excluded.made`
 
-const upsertKV = `
-insert into kv (tenant, plugin, key, value)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[])
-on conflict (tenant, plugin, key) do update set value = excluded.value, written = excluded.written`
-
 // insertUsage inserts in the order of the key: rows of a write that was fenced
 // out are not under its lock, and another host may be writing the same.
 const insertUsage = `
@@ -79,10 +74,11 @@ order by request, scope, ordinal, try, n
 on conflict (request, scope, ordinal, try) do nothing`
 
 const (
-	forgetBodies  = `delete from body where request = any($1::uuid[])`
-	forgetSteps   = `delete from step where request = any($1::uuid[])`
-	forgetEvents  = `delete from event where request = any($1::uuid[])`
-	removeRequest = `delete from request where id = any($1::uuid[])`
+	forgetBodies    = `delete from body where request = any($1::uuid[])`
+	forgetSteps     = `delete from step where request = any($1::uuid[])`
+	forgetEvents    = `delete from event where request = any($1::uuid[])`
+	forgetQuestions = `update decision set question = '{}' where request = any($1::uuid[])`
+	removeRequest   = `delete from request where id = any($1::uuid[])`
 )
 
 // commit is the second round trip.
@@ -116,6 +112,7 @@ func (p *plan) commit(ctx context.Context, conn *pgxpool.Conn) error {
 		b.Queue(forgetBodies, e.forgotten)
 		b.Queue(forgetSteps, e.forgotten)
 		b.Queue(forgetEvents, e.forgotten)
+		b.Queue(forgetQuestions, e.forgotten)
 	}
 	if len(e.removed) > 0 {
 		b.Queue(removeRequest, e.removed)
@@ -126,7 +123,8 @@ func (p *plan) commit(ctx context.Context, conn *pgxpool.Conn) error {
 }
 
 // queueShared queues what other requests' writers may wait for, last and in one
-// order: lanes, then the plugins' state, then usage.
+// order: the plugins' state, unless it is locked already, then usage. The lanes
+// are locked already.
 func (p *plan) queueShared(b *pgx.Batch) {
 	var lanes []int64
 	var taken []int32
@@ -142,9 +140,7 @@ func (p *plan) queueShared(b *pgx.Batch) {
 	if len(e.woken) > 0 {
 		b.Queue(wakeLanes, e.woken)
 	}
-	if len(e.kv) > 0 {
-		b.Queue(upsertKV, e.kvArgs()...)
-	}
+	p.queueKV(b)
 	if c := &e.usage; len(c.ids) > 0 {
 		b.Queue(insertUsage, c.ids, c.scopes, c.ordinals, c.tries, c.tenants, c.models, c.targets, c.inputs, c.outputs, c.cached, c.cacheWrites, c.reason)
 	}

@@ -19,7 +19,7 @@ func (p *plan) decide(writes []store.Write) []error {
 		if results[i] == nil {
 			p.apply(w, o)
 		}
-		p.rows.addUsage(id, o, w.Usage)
+		p.rows.addUsage(w, o)
 	}
 	return results
 }
@@ -35,14 +35,14 @@ func (p *plan) admit(w *store.Write, o *owner) error {
 	case o.Fence != w.Fence, w.LetGo && o.worker == 0:
 		return &store.LeaseLost{ID: o.ID, State: o.State, Attempt: o.Attempt}
 	}
-	return admitEvents(w, o)
+	return p.admitRest(w, o)
 }
 
-func admitEvents(w *store.Write, o *owner) error {
-	if len(w.Events) > 0 && w.Events[0].Seq <= o.lastSeq {
-		return fmt.Errorf("postgres: request %s: event %d after event %d: %w", o.ID, w.Events[0].Seq, o.lastSeq, store.ErrExists)
+func (p *plan) admitRest(w *store.Write, o *owner) error {
+	if err := w.After(o.lastSeq); err != nil {
+		return fmt.Errorf("postgres: request %s: %w", o.ID, err)
 	}
-	return nil
+	return p.admitKV(w, o.ID, o.key.tenant)
 }
 
 func (p *plan) admitInsert(w *store.Write, o *owner) error {
@@ -59,6 +59,9 @@ func (p *plan) admitInsert(w *store.Write, o *owner) error {
 		if s := p.slots[o.lane]; s != nil && s.running+s.taken >= s.limit {
 			return fmt.Errorf("postgres: lane %q %q: %w", n.Tenant, n.Model, queue.ErrAtCap)
 		}
+	}
+	if err := p.admitRest(w, o); err != nil {
+		return err
 	}
 	p.owners[n.ID] = o
 	return nil
@@ -83,7 +86,7 @@ func (p *plan) apply(w *store.Write, o *owner) {
 	}
 	p.rows.addSteps(o.ID, w.Steps)
 	p.rows.addDecisions(o, w.Decisions)
-	p.rows.addKV(o.key.tenant, w.KV)
+	p.putKV(o.key.tenant, w.KV)
 	if w.Failures != 0 {
 		p.changed(o).failures += w.Failures
 	}

@@ -75,7 +75,7 @@ func (e *effects) addInsert(n *queue.New, o *owner) {
 	c.ids = append(c.ids, uuid(n.ID))
 	c.lanes = append(c.lanes, o.lane)
 	c.workers = append(c.workers, n.Worker)
-	c.deadlines = append(c.deadlines, int64((n.DeadlineIn+time.Microsecond-1)/time.Microsecond))
+	c.deadlines = append(c.deadlines, micros(n.DeadlineIn))
 	c.paths = append(c.paths, n.Path)
 	c.tiers = append(c.tiers, n.Tier)
 	c.streams = append(c.streams, n.Stream)
@@ -140,13 +140,11 @@ func (e *effects) addDecisions(o *owner, decisions []store.Decision) {
 	}
 }
 
-func (e *effects) addKV(tenant string, puts []store.KVPut) {
-	for _, kv := range puts {
-		if e.kv == nil {
-			e.kv = make(map[kvKey][]byte)
-		}
-		e.kv[kvKey{tenant, kv.Plugin, kv.Key}] = blob(kv.Value)
+func (e *effects) addKV(k kvKey, value []byte) {
+	if e.kv == nil {
+		e.kv = make(map[kvKey][]byte)
 	}
+	e.kv[k] = blob(value)
 }
 
 // usageColumns name tenant and model, since usage outlives its request.
@@ -157,13 +155,14 @@ type usageColumns struct {
 	inputs, outputs, cached, cacheWrites, reason []int64
 }
 
-func (e *effects) addUsage(id queue.ID, o *owner, usage []store.Usage) {
-	var key laneKey
-	if o != nil {
-		key = o.key
-	}
+func (e *effects) addUsage(w *store.Write, o *owner) {
+	id := w.Fenced().ID
 	c := &e.usage
-	for _, u := range usage {
+	for _, u := range w.Usage {
+		var key laneKey
+		if key.tenant, key.model = w.UsedBy(u); o != nil {
+			key = o.key
+		}
 		c.ids = append(c.ids, uuid(id))
 		c.scopes = append(c.scopes, u.Scope)
 		c.tenants = append(c.tenants, key.tenant)
@@ -190,7 +189,7 @@ func (e *effects) changeArgs() []any {
 	for i, c := range e.changes {
 		ids[i], attempts[i], was[i], to[i] = c.id, int32(c.attempt), int16(c.was), int16(c.to)
 		moved[i], started[i], release[i] = c.moved, c.started, c.release
-		failures[i], delays[i] = int32(c.failures), int64((c.delay+time.Microsecond-1)/time.Microsecond)
+		failures[i], delays[i] = int32(c.failures), micros(c.delay)
 		classes[i], codes[i] = string(c.class), c.code
 	}
 	return []any{ids, attempts, was, to, moved, started, release, failures, delays, classes, codes}
@@ -258,6 +257,9 @@ func (e *effects) kvArgs() []any {
 	}
 	return []any{tenants, plugins, names, values}
 }
+
+// micros rounds up, so that no wait gets shorter.
+func micros(d time.Duration) int64 { return int64((d + time.Microsecond - 1) / time.Microsecond) }
 
 // blob keeps an empty value from being stored as null.
 func blob(b []byte) []byte {

@@ -62,15 +62,17 @@ const virtualTime = `greatest(lane.vtime, coalesce(
 		(select min(c.vtime) from lane c where c.model = lane.model and c.ready and not c.parked),
 		(select max(c.vtime) from lane c where c.model = lane.model)))`
 
-// wakeLanes makes lanes claimable that the given requests joined. The condition
-// takes no lock on a lane that is awake, so busy lanes are not serialised.
+// wakeLanes makes lanes claimable that the given requests joined. Those that
+// lockLanes found asleep are locked already. One that a claim put to sleep since
+// is locked only if nobody else has it: to wait for it here could be to wait in
+// a circle. If it is left asleep, the sweep wakes it.
 const wakeLanes = `
 with w as materialized (
 	select lane, min(ord) as ord from request where id = any($1) group by lane),
 k as materialized (
 	select l.id, w.ord from lane l join w on w.lane = l.id
 	where not l.ready or l.head_deadline is null or l.head_deadline > w.ord
-	order by l.id for no key update of l)
+	order by l.id for no key update of l skip locked)
 update lane set
 	ready = true, head_deadline = least(lane.head_deadline, k.ord),
 	vtime = case when lane.ready then lane.vtime else ` + virtualTime + ` end

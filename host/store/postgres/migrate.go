@@ -93,30 +93,57 @@ func (d *driver) makeAhead(ctx context.Context) error {
 	}
 	name := today.Format("20060102")
 	d.mu.Lock()
-	made := d.days == name
+	made := d.days.made == name || time.Now().Before(d.days.after)
 	d.mu.Unlock()
 	if made {
 		return nil
 	}
 	for _, table := range []string{"body", "result"} {
 		for day := range daysAhead + 1 {
-			if err := d.makeDay(ctx, table, today.AddDate(0, 0, day)); err != nil {
+			made, err := d.makeDay(ctx, table, today.AddDate(0, 0, day))
+			if err != nil {
 				return err
+			}
+			if !made {
+				d.postpone()
+				return nil
 			}
 		}
 	}
 	d.mu.Lock()
-	d.days = name
+	d.days = days{made: name}
 	d.mu.Unlock()
 	return nil
 }
 
+// days says which partitions were made ahead.
+type days struct {
+	made  string    // the day of the last success
+	after time.Time // no try before
+	pause time.Duration
+}
+
+const (
+	firstPause = time.Second
+	longPause  = time.Minute
+)
+
+// postpone leaves the partitions to a later sweep. Who waits for a table's lock
+// keeps others from it, so the tries get rarer.
+func (d *driver) postpone() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.days.pause = min(max(2*d.days.pause, firstPause), longPause)
+	d.days.after = time.Now().Add(d.days.pause)
+}
+
 // makeDay attaches a table that it made beside the partitioned one, which
-// stops nobody from using that. Rows of the day that the default partition has
-// already keep it from being attached; they stay there.
-func (d *driver) makeDay(ctx context.Context, table string, day time.Time) error {
+// stops nobody from using that. It reports false when others kept it from
+// locking that one. Rows of the day that the default partition has already keep
+// the table from being attached; then that partition holds the whole day.
+func (d *driver) makeDay(ctx context.Context, table string, day time.Time) (made bool, err error) {
 	name := table + "_" + day.Format("20060102")
-	err := pgx.BeginFunc(ctx, d.pool, func(t pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, d.pool, func(t pgx.Tx) error {
 		if _, err := t.Exec(ctx, `select pg_advisory_xact_lock($1), set_config('lock_timeout', $2, true)`, int64(lockMigrate), lockPatient); err != nil {
 			return err
 		}
@@ -133,9 +160,9 @@ func (d *driver) makeDay(ctx context.Context, table string, day time.Time) error
 	})
 	var answer *pgconn.PgError
 	if errors.As(err, &answer) && (answer.Code == "23514" || answer.Code == "55P03") {
-		return nil
+		return answer.Code == "23514", nil
 	}
-	return err
+	return err == nil, err
 }
 
 // floor is the least id of a request created on that day.

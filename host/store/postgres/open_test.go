@@ -86,6 +86,80 @@ func TestBodiesAreInTheirDay(t *testing.T) {
 	}
 }
 
+const dropDays = `
+do $$ declare t regclass; begin
+	for t in select inhrelid from pg_inherits where inhparent in ('body'::regclass, 'result'::regclass) and inhrelid::regclass::text not like '%default' loop
+		execute 'drop table ' || t;
+	end loop;
+end $$`
+
+const countDays = `
+select count(*)::int from pg_inherits
+where inhparent in ('body'::regclass, 'result'::regclass) and inhrelid::regclass::text not like '%default'`
+
+// TestDaysAreMadeLater: while somebody keeps the tables from being attached,
+// rows go to the default partition; a later sweep makes the days up.
+func TestDaysAreMadeLater(t *testing.T) {
+	u := testdb.Postgres(t)
+	open(t, u).Close()
+	days := one[int](t, u, countDays)
+	c, err := pgx.Connect(t.Context(), u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.WithoutCancel(t.Context()))
+	for _, statement := range []string{dropDays, `begin`, `lock table body_default, result_default in access share mode`} {
+		if _, err := c.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := open(t, u)
+	defer d.Close()
+	if n := one[int](t, u, countDays); n != 0 {
+		t.Fatalf("got %d days made in spite of the lock", n)
+	}
+	if _, err := c.Exec(t.Context(), `commit`); err != nil {
+		t.Fatal(err)
+	}
+	for begin := time.Now(); one[int](t, u, countDays) < days; {
+		if _, err := d.Sweep(t.Context(), store.SweepRequest{}); err != nil {
+			t.Fatalf("Sweep: %v", err)
+		}
+		if time.Since(begin) > 30*time.Second {
+			t.Fatalf("got %d days, want %d", one[int](t, u, countDays), days)
+		}
+	}
+}
+
+// TestDefaultPartitionKeepsItsDay: a day whose rows are there already stays
+// there, and keeps no other day from being made.
+func TestDefaultPartitionKeepsItsDay(t *testing.T) {
+	u := testdb.Postgres(t)
+	before := open(t, u)
+	defer before.Close()
+	days := one[int](t, u, countDays)
+	c, err := pgx.Connect(t.Context(), u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.WithoutCancel(t.Context()))
+	if _, err := c.Exec(t.Context(), dropDays); err != nil {
+		t.Fatal(err)
+	}
+	id := queue.NewID()
+	if _, err := before.Write(t.Context(), []store.Write{{Insert: &queue.New{ID: id, Tenant: "t", Model: "m", Path: "/p", Body: []byte("b")}}}); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, u)
+	defer d.Close()
+	if n := one[int](t, u, countDays); n != days-1 {
+		t.Errorf("got %d days, want all but the one of body that is today", n)
+	}
+	if r, err := d.Get(t.Context(), "", id, store.Parts{Body: true}); err != nil || string(r.Body) != "b" {
+		t.Errorf("Get: got %q, %v", r.Body, err)
+	}
+}
+
 // TestLockedLaneIsPassedOver: a claim waits for nobody.
 func TestLockedLaneIsPassedOver(t *testing.T) {
 	u := testdb.Postgres(t)

@@ -47,7 +47,7 @@ type driver struct {
 
 	mu    sync.Mutex
 	lanes map[laneKey]int64 // ids never change and rows are never removed
-	days  string            // the partitions that were made ahead
+	days  days
 }
 
 type laneKey struct{ tenant, model string }

@@ -54,7 +54,7 @@ from decision where request = $1
 order by attempt, step collate "C", try, kind desc`
 
 const selectUsage = `
-select scope, ordinal, try, target, input, output, cached, cache_write, reasoning
+select scope, ordinal, try, target, input, output, cached, cache_write, reasoning, tenant, model
 from usage where request = $1
 order by scope collate "C", ordinal, try`
 
@@ -132,7 +132,7 @@ func scanDecision(scan scan, r *store.Record) error {
 func scanUsage(scan scan, r *store.Record) error {
 	var u store.Usage
 	t := &u.Tokens
-	err := scan(&u.Scope, &u.Ordinal, &u.Try, &u.Target, &t.Input, &t.Output, &t.Cached, &t.CacheWrite, &t.Reasoning)
+	err := scan(&u.Scope, &u.Ordinal, &u.Try, &u.Target, &t.Input, &t.Output, &t.Cached, &t.CacheWrite, &t.Reasoning, &u.Tenant, &u.Model)
 	r.Usage = append(r.Usage, u)
 	return err
 }
@@ -181,17 +181,4 @@ func (d *driver) Events(ctx context.Context, cursors []store.Cursor, limit int) 
 		return nil, err
 	}
 	return tails, nil
-}
-
-// KVGet returns the committed value of a plugin's key.
-func (d *driver) KVGet(ctx context.Context, tenant, plugin, key string) (value []byte, ok bool, err error) {
-	err = d.call(ctx, "kv", func(ctx context.Context) error {
-		err := d.pool.QueryRow(ctx, `select value from kv where tenant = $1 and plugin = $2 and key = $3`, tenant, plugin, key).Scan(&value)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil
-		}
-		ok = err == nil
-		return err
-	})
-	return value, ok, err
 }

@@ -9,16 +9,14 @@ import (
 	"github.com/casemate/casemate/host/store"
 )
 
-// Sweep moves on what time alone moves. Each statement passes over the rows
+// Sweep moves on what time alone moves. Each statement passes over the requests
 // that others hold, so any number of hosts may sweep at once.
 func (d *driver) Sweep(ctx context.Context, r store.SweepRequest) (s store.Swept, err error) {
 	if r.Limit <= 0 {
 		r.Limit = 500
 	}
 	steps := []func(ctx context.Context) error{
-		func(ctx context.Context) error {
-			return d.pool.QueryRow(ctx, expireRequests, r.Limit).Scan(&s.Expired)
-		},
+		func(ctx context.Context) error { return d.expire(ctx, r.Limit, &s.Expired) },
 		func(ctx context.Context) error {
 			return d.pool.QueryRow(ctx, promoteRequests, r.Limit).Scan(&s.Promoted)
 		},
@@ -34,13 +32,24 @@ func (d *driver) Sweep(ctx context.Context, r store.SweepRequest) (s store.Swept
 	return s, nil
 }
 
+func (d *driver) expire(ctx context.Context, limit int, sum *int) error {
+	for n, round := limit, 0; n == limit && round < store.ExpireRounds; round++ {
+		if err := d.pool.QueryRow(ctx, expireRequests, limit).Scan(&n); err != nil {
+			return err
+		}
+		*sum += n
+	}
+	return nil
+}
+
 // forgetEnded deletes what the rows of u that ended leave behind only if they
-// are stored.
+// are stored; what their policies were asked may repeat what the client sent.
 const forgetEnded = `
 gone as materialized (select id from u where ended and not store),
 forget_body as (delete from body where request = any(array(select id from gone))),
 forget_step as (delete from step where request = any(array(select id from gone))),
-forget_event as (delete from event where request = any(array(select id from gone)))`
+forget_event as (delete from event where request = any(array(select id from gone))),
+forget_question as (update decision set question = '{}' where request = any(array(select id from gone)))`
 
 const expireRequests = `
 with v as materialized (
@@ -113,7 +122,11 @@ k as materialized (
 freed as (update lane set ` + charge + ` from k where lane.id = k.id), ` + forgetEnded + `
 select count(*) filter (where state = 3), count(*) filter (where state = 11) from u`
 
-const removeDeleted = `delete from request where deleted and worker is null`
+// removeDeleted waits for nobody: the lanes of its transaction are locked, and
+// requests are to be locked before lanes.
+const removeDeleted = `
+delete from request where id = any(array(
+	select id from request where deleted and worker is null for update skip locked))`
 
 func (d *driver) reap(ctx context.Context, r store.SweepRequest, s *store.Swept) error {
 	if !r.Reap {
@@ -156,14 +169,15 @@ func (d *driver) removeWorkers(ctx context.Context) error {
 	})
 }
 
-// healLanesOnce makes lanes say what their rows say, and lets those compete
-// again that had to wait. What another changed since the rows were read is left
+// healLanesOnce makes lanes say what their claimable rows say, and lets those
+// compete again that had to wait. What another changed since the rows were read is left
 // to the next sweep.
 const healLanesOnce = `
 with h as materialized (
 	select l.id, l.ready, l.head_deadline, x.ord
 	from lane l left join lateral (
-		select ord from request where lane = l.id and state = 0
+		select ord from request
+		where lane = l.id and state = 0 and (deadline is null or deadline > now())
 		order by ord, id limit 1) x on true),
 k as materialized (
 	select l.id, h.ord, coalesce(l.running >= l.cap, false) or coalesce(l.parked_until > now(), false) as parked

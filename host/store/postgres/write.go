@@ -19,8 +19,9 @@ import (
 // Write commits all writes in one transaction of two round trips: the first
 // locks every row that the writes are fenced by, and reads it; the second
 // writes what the fences let through, a statement for each table, and commits.
-// Between them the locks make what was read stay true. Rows are locked in the
-// order of their ids, requests before lanes, so writers never wait in a circle.
+// Between them the locks make what was read stay true. Writers never wait in a
+// circle, since each locks requests, then lanes, then plugins' keys, then usage,
+// and each of these in one pass in the order of ids or keys.
 func (d *driver) Write(ctx context.Context, writes []store.Write) (results []error, err error) {
 	p := newPlan(writes)
 	var xid string // set when it is not known whether it committed
@@ -93,13 +94,27 @@ type plan struct {
 	ids       []pgtype.UUID // of every write, in order
 	tails     []pgtype.UUID // of those with events
 	releasing []pgtype.UUID // of those that may free a slot
+	returning []pgtype.UUID // of those that may go back to their lanes
 	workers   []int64       // of inserts by a worker
 	laneOf    map[laneKey]int64
+	joins     []join
+	keys      kvRefs // of puts, set when one of them is checked
+	checked   kvRefs // of those that are
 
 	owners map[queue.ID]*owner
 	alive  map[int64]bool
 	slots  map[int64]*slots // of lanes with a cap
+	kv     map[kvKey]current
+	made   map[kvKey]bool // rows that lockKV made
 	rows   effects
+}
+
+// join is an insert that joins a lane: behind wait microseconds from now, or
+// with a slot of it taken.
+type join struct {
+	lane laneKey
+	wait int64
+	slot bool
 }
 
 // owner is a request that writes are fenced by, as it stands after those of the
@@ -125,7 +140,9 @@ func newPlan(writes []store.Write) *plan {
 	p := &plan{
 		laneOf: make(map[laneKey]int64), owners: make(map[queue.ID]*owner),
 		alive: make(map[int64]bool), slots: make(map[int64]*slots),
+		kv: make(map[kvKey]current), made: make(map[kvKey]bool),
 	}
+	var puts kvRefs
 	for i := range writes {
 		w := &writes[i]
 		id := uuid(w.Fenced().ID)
@@ -136,12 +153,26 @@ func newPlan(writes []store.Write) *plan {
 		if w.LetGo || (w.Move != nil && w.Move.Releases()) {
 			p.releasing = append(p.releasing, id)
 		}
+		if w.Move != nil && w.Move.To == queue.Pending {
+			p.returning = append(p.returning, id)
+		}
+		for k := range w.KV {
+			puts.add(w, &w.KV[k])
+			if w.KV[k].Checked {
+				p.checked.add(w, &w.KV[k])
+			}
+		}
 		if n := w.Insert; n != nil {
-			p.laneOf[laneKey{n.Tenant, n.Model}] = 0
+			key := laneKey{n.Tenant, n.Model}
+			p.laneOf[key] = 0
+			p.joins = append(p.joins, join{key, micros(n.DeadlineIn), n.Worker != 0})
 			if n.Worker != 0 {
 				p.workers = append(p.workers, n.Worker)
 			}
 		}
+	}
+	if len(p.checked.ids) > 0 {
+		p.keys = puts
 	}
 	slices.Sort(p.workers)
 	p.workers = slices.Compact(p.workers)
@@ -163,11 +194,22 @@ const selectLastEvents = `
 select i, coalesce((select max(seq) from event where request = i), -1)
 from unnest($1::uuid[]) i`
 
+// lockLanes locks every lane that the plan may change: those with a cap of which
+// it takes or frees slots, and those that what joins them finds asleep, or with
+// a head behind it. A lane that is awake is not locked, so busy lanes are not
+// serialised.
 const lockLanes = `
-select id, running, cap from lane
-where cap is not null
-	and (id = any($1::bigint[]) or id = any(array(select lane from request where id = any($2::uuid[]))))
-order by id for no key update`
+with j as materialized (
+	select lane, bool_or(slot) as slot, min(ord) as ord from (
+		select lane, true, null from request where id = any($1::uuid[])
+		union all select lane, false, ord from request where id = any($2::uuid[])
+		union all select lane, slot, case when not slot then now() + wait * interval '1 microsecond' end
+			from unnest($3::bigint[], $4::bigint[], $5::bool[]) as n(lane, wait, slot)
+	) as x(lane, slot, ord) group by lane)
+select l.id, l.running, l.cap from j join lane l on l.id = j.lane
+where (j.slot and l.cap is not null)
+	or (j.ord is not null and (not l.ready or l.head_deadline is null or l.head_deadline > j.ord))
+order by l.id for no key update of l`
 
 // lock is the first round trip. It returns the transaction's id.
 func (p *plan) lock(ctx context.Context, conn *pgxpool.Conn) (xid string, err error) {
@@ -179,7 +221,11 @@ func (p *plan) lock(ctx context.Context, conn *pgxpool.Conn) (xid string, err er
 	b.Queue(lockWorkers, p.workers)
 	b.Queue(lockOwners, p.ids)
 	b.Queue(selectLastEvents, p.tails)
-	b.Queue(lockLanes, p.insertLanes(), p.releasing)
+	b.Queue(lockLanes, p.laneArgs()...)
+	if len(p.keys.ids) > 0 {
+		b.Queue(lockKV, p.keys.args()...)
+		b.Queue(selectKV, p.checked.args()...)
+	}
 	r := conn.SendBatch(ctx, &b)
 	err = p.read(r, &xid)
 	if err = errors.Join(err, r.Close()); err != nil {
@@ -189,14 +235,13 @@ func (p *plan) lock(ctx context.Context, conn *pgxpool.Conn) (xid string, err er
 	return xid, nil
 }
 
-func (p *plan) insertLanes() []int64 {
-	ids := []int64{}
-	if len(p.workers) > 0 {
-		for _, id := range p.laneOf {
-			ids = append(ids, id)
-		}
+func (p *plan) laneArgs() []any {
+	n := len(p.joins)
+	lanes, waits, slots := make([]int64, n), make([]int64, n), make([]bool, n)
+	for i, j := range p.joins {
+		lanes[i], waits[i], slots[i] = p.laneOf[j.lane], j.wait, j.slot
 	}
-	return ids
+	return []any{p.releasing, p.returning, lanes, waits, slots}
 }
 
 // read reads the answers to the first round trip.
@@ -209,7 +254,11 @@ func (p *plan) read(r pgx.BatchResults, xid *string) error {
 	if err := r.QueryRow().Scan(xid); err != nil {
 		return err
 	}
-	for _, f := range []func(scan) error{p.readWorker, p.readOwner, p.readTail, p.readSlots} {
+	answers := []func(scan) error{p.readWorker, p.readOwner, p.readTail, p.readSlots}
+	if len(p.keys.ids) > 0 {
+		answers = append(answers, p.readMade, p.readKV)
+	}
+	for _, f := range answers {
 		if err := each(r, f); err != nil {
 			return err
 		}
@@ -246,7 +295,11 @@ func (p *plan) readTail(scan scan) error {
 func (p *plan) readSlots(scan scan) error {
 	var id int64
 	var s slots
-	err := scan(&id, &s.running, &s.limit)
-	p.slots[id] = &s
+	var limit *int
+	err := scan(&id, &s.running, &limit)
+	if limit != nil {
+		s.limit = *limit
+		p.slots[id] = &s
+	}
 	return err
 }

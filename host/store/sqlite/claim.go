@@ -24,19 +24,20 @@ func (d *driver) Claim(ctx context.Context, c store.ClaimRequest) (claims []queu
 			return err
 		}
 		for {
-			before := len(claims)
+			again := false
 			for i, model := range ready {
 				left := c.N - len(claims)
 				if left == 0 {
 					return nil
 				}
-				got, err := t.claimModel(model, share(left, len(ready)-i), c.Worker)
+				got, slept, err := t.claimModel(model, share(left, len(ready)-i), c.Worker)
 				if err != nil {
 					return err
 				}
 				claims = append(claims, got...)
+				again = again || slept || len(got) > 0
 			}
-			if len(claims) == before {
+			if !again {
 				return nil
 			}
 		}
@@ -93,8 +94,9 @@ order by vtime, id
 limit ?`
 
 // claimModel picks the lanes with the least virtual time and takes a quantum
-// from each, by weight and never beyond its cap.
-func (t *tx) claimModel(model string, n int, worker int64) (claims []queue.Claim, err error) {
+// from each, by weight and never beyond its cap. slept says that one of them
+// had nothing but what the sweep ends: another lane may be next.
+func (t *tx) claimModel(model string, n int, worker int64) (claims []queue.Claim, slept bool, err error) {
 	var rooms []room
 	var total float64
 	err = t.each(pickLanes, []any{model, n}, func(scan scan) error {
@@ -107,7 +109,7 @@ func (t *tx) claimModel(model string, n int, worker int64) (claims []queue.Claim
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for _, r := range rooms {
 		left := n - len(claims)
@@ -118,16 +120,17 @@ func (t *tx) claimModel(model string, n int, worker int64) (claims []queue.Claim
 		if r.limit.Valid {
 			quantum = min(quantum, int(r.limit.Int64)-r.running)
 		}
-		got, err := t.take(r, max(0, quantum), worker)
+		got, ready, err := t.take(r, max(0, quantum), worker)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
+		slept = slept || (len(got) == 0 && !ready)
 		for i := range got {
 			got[i].Tenant, got[i].Model = r.tenant, model
 		}
 		claims = append(claims, got...)
 	}
-	return claims, nil
+	return claims, slept, nil
 }
 
 // takeRows leaves those past their deadline to the sweep.
@@ -137,18 +140,22 @@ where lane = ? and state = 0 and (deadline is null or deadline > ?)
 order by ord, id
 limit ?`
 
+// chargeLane does not see those rows either: a lane that has no others stops to
+// compete, so that it is not picked again in place of one that has.
 const chargeLane = `
 update lane set
 	vtime = vtime + ?2 / weight,
 	running = iif(cap is null, 0, running + ?2),
 	parked = (coalesce(running + ?2 >= cap, 0) or coalesce(parked_until > ?3, 0)),
-	head_deadline = (select ord from request where lane = ?1 and state = 0 order by ord, id limit 1),
-	ready = exists (select 1 from request where lane = ?1 and state = 0)
-where id = ?1`
+	head_deadline = (select ord from request where lane = ?1 and state = 0 and (deadline is null or deadline > ?3) order by ord, id limit 1),
+	ready = exists (select 1 from request where lane = ?1 and state = 0 and (deadline is null or deadline > ?3))
+where id = ?1
+returning ready`
 
-func (t *tx) take(r room, quantum int, worker int64) ([]queue.Claim, error) {
+// take returns what it took, and whether the lane has more.
+func (t *tx) take(r room, quantum int, worker int64) (claims []queue.Claim, ready bool, err error) {
 	var ids []queue.ID
-	err := t.each(takeRows, []any{r.id, t.now, quantum}, func(scan scan) error {
+	err = t.each(takeRows, []any{r.id, t.now, quantum}, func(scan scan) error {
 		var id idColumn
 		if err := scan(&id); err != nil {
 			return err
@@ -157,18 +164,17 @@ func (t *tx) take(r room, quantum int, worker int64) ([]queue.Claim, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	claims := make([]queue.Claim, 0, len(ids))
 	for _, id := range ids {
 		c, err := t.claimRow(id, worker)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		claims = append(claims, c)
 	}
-	_, err = t.exec(chargeLane, r.id, len(claims), t.now)
-	return claims, err
+	err = t.one(chargeLane, []any{r.id, len(claims), t.now}, &ready)
+	return claims, ready, err
 }
 
 const claimRequest = `

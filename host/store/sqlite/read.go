@@ -134,7 +134,7 @@ func (s *snapshot) decisions(r *store.Record) error {
 }
 
 const selectUsage = `
-select scope, ordinal, try, target, input, output, cached, cache_write, reasoning
+select scope, ordinal, try, target, input, output, cached, cache_write, reasoning, tenant, model
 from usage where request = ?
 order by scope, ordinal, try`
 
@@ -142,7 +142,7 @@ func (s *snapshot) usage(r *store.Record) error {
 	return s.each(selectUsage, []any{r.ID[:]}, func(scan scan) error {
 		var u store.Usage
 		t := &u.Tokens
-		if err := scan(&u.Scope, &u.Ordinal, &u.Try, &u.Target, &t.Input, &t.Output, &t.Cached, &t.CacheWrite, &t.Reasoning); err != nil {
+		if err := scan(&u.Scope, &u.Ordinal, &u.Try, &u.Target, &t.Input, &t.Output, &t.Cached, &t.CacheWrite, &t.Reasoning, &u.Tenant, &u.Model); err != nil {
 			return err
 		}
 		r.Usage = append(r.Usage, u)
@@ -195,17 +195,4 @@ func (d *driver) Events(ctx context.Context, cursors []store.Cursor, limit int) 
 		return nil, err
 	}
 	return tails, nil
-}
-
-// KVGet returns the committed value of a plugin's key.
-func (d *driver) KVGet(ctx context.Context, tenant, plugin, key string) (value []byte, ok bool, err error) {
-	err = d.view(ctx, "kv", func(s *snapshot) error {
-		err := s.one(`select value from kv where tenant = ? and plugin = ? and key = ?`, []any{tenant, plugin, key}, &value)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		ok = err == nil
-		return err
-	})
-	return value, ok, err
 }

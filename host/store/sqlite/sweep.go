@@ -8,16 +8,22 @@ import (
 )
 
 // Sweep moves on what time alone moves, then copies the log back into the
-// database file.
+// database file. Others write between the transactions of a mass expiry.
 func (d *driver) Sweep(ctx context.Context, r store.SweepRequest) (s store.Swept, err error) {
 	if r.Limit <= 0 {
 		r.Limit = 500
 	}
-	err = d.update(ctx, "sweep", func(t *tx) (err error) {
-		s = store.Swept{}
-		if s.Expired, err = t.expire(r.Limit); err != nil {
+	for n, round := r.Limit, 0; n == r.Limit && round < store.ExpireRounds; round++ {
+		err := d.update(ctx, "expire", func(t *tx) (err error) {
+			n, err = t.expire(r.Limit)
 			return err
+		})
+		if err != nil {
+			return s, err
 		}
+		s.Expired += n
+	}
+	err = d.update(ctx, "sweep", func(t *tx) (err error) {
 		if s.Promoted, err = t.promote(r.Limit); err != nil {
 			return err
 		}
@@ -30,7 +36,7 @@ func (d *driver) Sweep(ctx context.Context, r store.SweepRequest) (s store.Swept
 		return err
 	})
 	if err != nil {
-		return store.Swept{}, err
+		return store.Swept{Expired: s.Expired}, err
 	}
 	return s, d.checkpoint(ctx)
 }
@@ -179,15 +185,16 @@ func (t *tx) reaped(m moved) error {
 	return t.occupy(m.lane, -1)
 }
 
-// healLanes makes every lane say what its rows say, and lets those compete
-// again that had to wait.
+// healLanes makes every lane say what its claimable rows say, and lets those
+// compete again that had to wait.
 const healLanes = `
 update lane set
 	ready = (h.ord is not null), head_deadline = h.ord,
 	parked = (coalesce(running >= cap, 0) or coalesce(parked_until > ?1, 0)),
 	parked_until = iif(parked_until > ?1, parked_until, null),
 	vtime = iif((ready = 0 and h.ord is not null) or (parked = 1 and not coalesce(running >= cap, 0)), ` + virtualTime + `, vtime)
-from (select id, (select ord from request r where r.lane = l.id and r.state = 0 order by ord, id limit 1) as ord from lane l) h
+from (select id, (select ord from request r where r.lane = l.id and r.state = 0 and (r.deadline is null or r.deadline > ?1)
+	order by ord, id limit 1) as ord from lane l) h
 where h.id = lane.id and (
 	lane.ready <> (h.ord is not null) or lane.head_deadline is not h.ord or
 	lane.parked <> (coalesce(running >= cap, 0) or coalesce(parked_until > ?1, 0)))`

@@ -44,7 +44,7 @@ func (t *tx) write(w *store.Write) (refused, err error) {
 			return nil, err
 		}
 	}
-	return refused, t.putUsage(w.Fenced().ID, w.Usage)
+	return refused, t.putUsage(w)
 }
 
 // owner is what a write is fenced by.
@@ -72,34 +72,43 @@ func (t *tx) owner(id queue.ID) (o owner, found bool, err error) {
 }
 
 // admit asks all that can refuse a write: the fence, or for an insert its id,
-// worker and lane, and the order of its events.
+// worker and lane, then the order of its events and what its puts were
+// computed from.
 func (t *tx) admit(w *store.Write) (o owner, refused, err error) {
 	o, found, err := t.owner(w.Fenced().ID)
 	if err != nil {
 		return o, nil, err
 	}
-	if w.Insert != nil {
-		if found {
-			return o, fmt.Errorf("sqlite: request %s: %w", o.ID, store.ErrExists), nil
-		}
-		return t.admitInsert(w.Insert)
-	}
 	switch {
+	case w.Insert != nil && found:
+		return o, fmt.Errorf("sqlite: request %s: %w", o.ID, store.ErrExists), nil
+	case w.Insert != nil:
+		if o, refused, err = t.admitInsert(w.Insert); refused != nil || err != nil {
+			return o, refused, err
+		}
 	case !found:
 		return o, &store.LeaseLost{ID: o.ID, Gone: true}, nil
 	case o.Fence != w.Fence, w.LetGo && !o.worker.Valid:
 		return o, &store.LeaseLost{ID: o.ID, State: o.State, Attempt: o.Attempt}, nil
-	case len(w.Events) == 0:
-		return o, nil, nil
+	}
+	if refused, err = t.admitEvents(w, o); refused == nil && err == nil {
+		refused, err = t.admitKV(w, o)
+	}
+	return o, refused, err
+}
+
+func (t *tx) admitEvents(w *store.Write, o owner) (refused, err error) {
+	if len(w.Events) == 0 {
+		return nil, nil
 	}
 	var last int64
 	if err := t.one(`select coalesce(max(seq), -1) from event where request = ?`, []any{o.ID[:]}, &last); err != nil {
-		return o, nil, err
+		return nil, err
 	}
-	if w.Events[0].Seq <= last {
-		return o, fmt.Errorf("sqlite: request %s: event %d after event %d: %w", o.ID, w.Events[0].Seq, last, store.ErrExists), nil
+	if err := w.After(last); err != nil {
+		return fmt.Errorf("sqlite: request %s: %w", o.ID, err), nil
 	}
-	return o, nil, nil
+	return nil, nil
 }
 
 func (t *tx) admitInsert(n *queue.New) (o owner, refused, err error) {
@@ -243,9 +252,11 @@ func (t *tx) letGo(o owner) error {
 	return t.occupy(o.lane, -1)
 }
 
-// forget deletes what a request leaves behind only if it is stored.
+// forget deletes what a request leaves behind only if it is stored; what its
+// policies were asked may repeat what the client sent.
 func (t *tx) forget(id queue.ID) error {
 	for _, q := range []string{
+		`update decision set question = x'7b7d' where request = ?`,
 		`delete from body where request = ?`,
 		`delete from step where request = ?`,
 		`delete from event where request = ?`,
@@ -302,31 +313,20 @@ func (t *tx) putDecisions(o owner, decisions []store.Decision) error {
 	return nil
 }
 
-const upsertKV = `
-insert into kv (tenant, plugin, key, value, written) values (?, ?, ?, ?, ?)
-on conflict (tenant, plugin, key) do update set value = excluded.value, written = excluded.written`
-
-func (t *tx) putKV(tenant string, puts []store.KVPut) error {
-	for _, kv := range puts {
-		if _, err := t.exec(upsertKV, tenant, kv.Plugin, kv.Key, blob(kv.Value), t.now); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // insertUsage names tenant and model, since usage outlives its request.
 const insertUsage = `
 insert into usage (request, scope, ordinal, try, target, input, output, cached, cache_write, reasoning, used, tenant, model)
-select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, coalesce(l.tenant, ''), coalesce(l.model, '')
+select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, coalesce(l.tenant, ?12), coalesce(l.model, ?13)
 from (select 1) left join request r on r.id = ?1 left join lane l on l.id = r.lane
 where true
 on conflict (request, scope, ordinal, try) do nothing`
 
-func (t *tx) putUsage(id queue.ID, usage []store.Usage) error {
-	for _, u := range usage {
+func (t *tx) putUsage(w *store.Write) error {
+	id := w.Fenced().ID
+	for _, u := range w.Usage {
+		tenant, model := w.UsedBy(u)
 		_, err := t.exec(insertUsage, id[:], u.Scope, u.Ordinal, u.Try, u.Target,
-			u.Tokens.Input, u.Tokens.Output, u.Tokens.Cached, u.Tokens.CacheWrite, u.Tokens.Reasoning, t.now)
+			u.Tokens.Input, u.Tokens.Output, u.Tokens.Cached, u.Tokens.CacheWrite, u.Tokens.Reasoning, t.now, tenant, model)
 		if err != nil {
 			return err
 		}

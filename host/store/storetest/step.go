@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"reflect"
 
@@ -16,7 +17,7 @@ var stepCases = []testCase{
 	{"EventsAreAppended", testEventsAppend},
 	{"Decisions", testDecisions},
 	{"UsageIsAppendOnly", testUsage},
-	{"KV", testKV},
+	{"UsageOfADeletedRequest", testUsageGone},
 }
 
 func testSteps(h *harness) {
@@ -94,8 +95,21 @@ func testEventsAppend(h *harness) {
 	if err := put(1, 2); !errors.Is(err, store.ErrExists) {
 		h.Errorf("duplicate: got %v, want ErrExists", err)
 	}
+	for _, seqs := range [][]int64{{3}, {4, 5}} {
+		if err := put(seqs...); !errors.Is(err, store.ErrInvalid) {
+			h.Errorf("gap before %d: got %v, want ErrInvalid", seqs[0], err)
+		}
+	}
 	if err := put(2); err != nil {
 		h.Error(err)
+	}
+	for _, w := range []store.Write{
+		{Fence: h.running(h.worker()).Fence(), Events: []response.Event{{Seq: 1}}},
+		{Insert: request(), Events: []response.Event{{Seq: 1}}},
+	} {
+		if err := h.write(w); !errors.Is(err, store.ErrInvalid) {
+			h.Errorf("first event 1: got %v, want ErrInvalid", err)
+		}
 	}
 	r := h.get(c.ID)
 	if len(r.Events) != 3 || len(r.Steps) != 2 {
@@ -127,7 +141,7 @@ func testDecisions(h *harness) {
 
 func testUsage(h *harness) {
 	c := h.running(h.worker())
-	u := store.Usage{Scope: "s", Ordinal: 1, Try: 2, Target: "up/m", Tokens: response.Usage{Input: 1, Output: 2, Cached: 3, CacheWrite: 4, Reasoning: 5}}
+	u := store.Usage{Scope: "s", Ordinal: 1, Try: 2, Target: "up/m", Tokens: response.Usage{Input: 1, Output: 2, Cached: 3, CacheWrite: 4, Reasoning: 5}, Tenant: tenant, Model: model}
 	more := u
 	more.Tokens.Input = 1000
 	h.must(store.Write{Fence: c.Fence(), Usage: []store.Usage{u, more}})
@@ -137,33 +151,37 @@ func testUsage(h *harness) {
 	}
 }
 
-func testKV(h *harness) {
+// testUsageGone: usage of a request without a row names whom it is of.
+func testUsageGone(h *harness) {
+	h.capped(1)
 	w := h.worker()
-	a := h.running(w)
-	h.must(store.Write{Fence: a.Fence(), KV: []store.KVPut{
-		{Plugin: "notes", Key: "k", Value: []byte("a\x00b")},
-		{Plugin: "other", Key: "k", Value: nil},
-	}})
-	h.must(store.Write{Insert: request(of("tenant-b", model))})
-	b := h.start(h.claim(w))
-	h.must(store.Write{Fence: b.Fence(), KV: []store.KVPut{{Plugin: "notes", Key: "k", Value: []byte("b")}}})
-	for _, want := range []struct {
-		tenant, plugin, key, value string
-		ok                         bool
-	}{
-		{tenant, "notes", "k", "a\x00b", true},
-		{tenant, "other", "k", "", true},
-		{"tenant-b", "notes", "k", "b", true},
-		{"tenant-b", "other", "k", "", false},
-		{tenant, "notes", "x", "", false},
-	} {
-		v, ok, err := h.d.KVGet(h.Context(), want.tenant, want.plugin, want.key)
-		if err != nil || ok != want.ok || string(v) != want.value {
-			h.Errorf("KVGet(%s, %s, %s): got %q, %t, %v", want.tenant, want.plugin, want.key, v, ok, err)
-		}
+	c := h.running(w)
+	usage := store.Usage{Ordinal: 1, Target: "t", Tokens: response.Usage{Input: 1}, Tenant: "said", Model: "m"}
+	refused := request(by(w))
+	if err := h.write(store.Write{Insert: refused, Usage: []store.Usage{{Target: "t"}}}); !errors.Is(err, queue.ErrAtCap) {
+		h.Fatalf("at the cap: got %v, want ErrAtCap", err)
 	}
-	h.must(store.Write{Fence: a.Fence(), KV: []store.KVPut{{Plugin: "notes", Key: "k", Value: []byte("2")}, {Plugin: "notes", Key: "k", Value: []byte("3")}}})
-	if v, _, _ := h.d.KVGet(h.Context(), tenant, "notes", "k"); string(v) != "3" {
-		h.Errorf("KVGet: got %q, want the last put", v)
+	h.must(store.Write{Fence: c.Fence(), Usage: []store.Usage{usage}})
+	h.must(complete(c.Fence()))
+	if err := h.d.Delete(h.Context(), "", c.ID); err != nil {
+		h.Fatal(err)
+	}
+	usage.Ordinal = 2
+	h.lost(store.Write{Fence: c.Fence(), Usage: []store.Usage{usage}})
+	for _, want := range []struct {
+		id    queue.ID
+		names []string
+	}{
+		{c.ID, []string{tenant, model, "said", "m"}},
+		{refused.ID, []string{tenant, model}},
+	} {
+		h.enqueue(of("other", model), func(n *queue.New) { n.ID = want.id }) // so that it can be read
+		var names []string
+		for _, u := range h.get(want.id).Usage {
+			names = append(names, u.Tenant, u.Model)
+		}
+		if fmt.Sprint(names) != fmt.Sprint(want.names) {
+			h.Errorf("usage: got %v, want %v", names, want.names)
+		}
 	}
 }

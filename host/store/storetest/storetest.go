@@ -16,7 +16,7 @@ import (
 // called; the suite closes it.
 func Run(t *testing.T, open func(t *testing.T) store.Driver) {
 	t.Helper()
-	for _, group := range [][]testCase{writeCases, stepCases, claimCases, capCases, sweepCases, readCases, raceCases, seedCases, modelCases} {
+	for _, group := range [][]testCase{writeCases, stepCases, kvCases, claimCases, capCases, sweepCases, readCases, raceCases, seedCases, modelCases} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
@@ -226,6 +226,20 @@ func (h *harness) wantState(id queue.ID, want queue.State) store.Record {
 		h.Fatalf("state of %s: got %s, want %s", id, r.State, want)
 	}
 	return r
+}
+
+// past returns when the request's deadline has passed on the database's clock.
+func (h *harness) past(id queue.ID) {
+	h.Helper()
+	deadline := h.get(id).Deadline
+	for begin := time.Now(); ; {
+		if h.get(h.enqueue(of("clock", "clock"))).Created.After(deadline) {
+			return
+		}
+		if time.Since(begin) > patience {
+			h.Fatalf("the deadline %s of %s did not pass in %s", deadline, id, patience)
+		}
+	}
 }
 
 func (h *harness) sweep() store.Swept {

@@ -12,6 +12,7 @@ var sweepCases = []testCase{
 	{"PromoteOnlyWhatIsDue", testPromote},
 	{"PromoteAtMostLimit", testPromoteLimit},
 	{"Expire", testExpire},
+	{"ExpireMany", testExpireMany},
 	{"ReapOnlyDeadWorkers", testReapDead},
 	{"ReapAfterGrace", testReapGrace},
 	{"ReapLetsGoOfCanceled", testReapCanceled},
@@ -83,6 +84,40 @@ func testExpire(h *harness) {
 	h.wantState(realtime, queue.Processing) // its processor ends it
 	if got := h.claimN(w, 5); len(got) != 0 {
 		h.Errorf("claimed %d expired requests", len(got))
+	}
+}
+
+// testExpireMany: requests past their deadline keep nobody from claiming those
+// behind and beside them, even before a sweep has ended them.
+func testExpireMany(h *harness) {
+	const many, few = 3000, 10
+	w := h.worker()
+	soon := func(n *queue.New) { n.DeadlineIn = time.Millisecond }
+	for i := range 3 {
+		h.enqueueMany(few, of(fmt.Sprint("dead-", i), model), soon)
+	}
+	h.enqueueMany(many, soon)
+	h.past(h.enqueue(soon))
+	behind, beside := h.enqueue(), h.enqueue(of("beside", model))
+	got := map[queue.ID]bool{h.claim(w).ID: true, h.claim(w).ID: true}
+	if !got[behind] || !got[beside] {
+		h.Errorf("claimed %v, want the two that live", got)
+	}
+	if got := h.claimN(w, 5); len(got) != 0 {
+		h.Errorf("claimed %d expired requests", len(got))
+	}
+	const limit = 7
+	s, err := h.d.Sweep(h.Context(), store.SweepRequest{Limit: limit})
+	if err != nil || s.Expired != limit*store.ExpireRounds {
+		h.Errorf("Sweep: got %+v, %v, want %d expired", s, err, limit*store.ExpireRounds)
+	}
+	for _, l := range h.stats().Lanes {
+		if l.Ready && l.Model == model {
+			h.Errorf("lane %s has nothing to claim and is ready", l.Tenant)
+		}
+	}
+	if got := h.sweep().Expired; got != many+1+3*few-s.Expired {
+		h.Errorf("second Sweep: expired %d, want the rest", got)
 	}
 }
 

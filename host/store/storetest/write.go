@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -205,7 +206,7 @@ func testMixedBatch(h *harness) {
 func full(f queue.Fence) store.Write {
 	w := complete(f)
 	w.Steps = []response.Step{{Kind: response.ModelCall, State: response.Completed, Output: []byte("late")}}
-	w.Events = []response.Event{{Seq: 7, Data: []byte("late")}}
+	w.Events = []response.Event{{Seq: 0, Data: []byte("late")}}
 	w.Decisions = []store.Decision{{Step: "/0", Kind: "route"}}
 	w.KV = []store.KVPut{{Plugin: "p", Key: "late", Value: []byte("late")}}
 	w.Failures = 5
@@ -412,19 +413,42 @@ func testCancelByWrite(h *harness) {
 
 func testUnstored(h *harness) {
 	w := h.worker()
+	// A policy is asked with what the client sent along.
+	asked := store.Decision{Kind: "route", Question: []byte(`{"metadata":{"name":"secret"}}`), Answer: []byte(`{"a":1}`), Generation: "g", Fallback: "f", Fuel: 7}
+	blank := asked
+	blank.Question = []byte(`{}`)
 	for _, end := range []struct {
 		name string
 		run  func(c queue.Claim)
 	}{
 		{"completed", func(c queue.Claim) { h.must(complete(c.Fence())) }},
+		{"completed after the question", func(c queue.Claim) {
+			done := complete(c.Fence())
+			done.Decisions = []store.Decision{asked}
+			h.must(done)
+		}},
 		{"canceled", func(c queue.Claim) { h.cancel(c.ID) }},
+		{"expired", func(c queue.Claim) {
+			h.past(c.ID)
+			h.sweep()
+		}},
+		{"lost", func(c queue.Claim) {
+			h.kill(w)
+			h.reapUntil("ended it", 0, func(s store.Swept) bool { return s.Lost > 0 })
+			w = h.worker()
+		}},
 	} {
-		c := h.running(w, unstored)
+		var c queue.Claim
+		if end.name == "expired" {
+			c.ID = h.enqueue(unstored, func(n *queue.New) { n.DeadlineIn = time.Millisecond })
+		} else {
+			c = h.running(w, unstored)
+		}
 		h.must(store.Write{
 			Fence:     c.Fence(),
 			Steps:     []response.Step{{Kind: response.ModelCall, State: response.Running}},
 			Events:    []response.Event{{Seq: 0, Data: []byte("x")}},
-			Decisions: []store.Decision{{Kind: "route"}},
+			Decisions: []store.Decision{asked},
 			Usage:     []store.Usage{{Target: "t"}},
 		})
 		end.run(c)
@@ -434,6 +458,9 @@ func testUnstored(h *harness) {
 		}
 		if len(r.Usage) != 1 {
 			h.Errorf("%s: got usage %v, want it kept", end.name, r.Usage)
+		}
+		if len(r.Decisions) != 1 || !reflect.DeepEqual(r.Decisions[0], blank) {
+			h.Errorf("%s: got decisions %+v, want one without its question", end.name, r.Decisions)
 		}
 	}
 }

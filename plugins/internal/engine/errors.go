@@ -40,6 +40,29 @@ func (t *Trap) Error() string {
 // Unwrap returns the cause.
 func (t *Trap) Unwrap() error { return t.Cause }
 
+// Fault names the instruction's fault that ended the guest; it is "" when
+// another thing did. Unlike all else of t it never holds a word of the guest's.
+func (t *Trap) Fault() string {
+	if errors.Is(t.Cause, ErrDepth) {
+		return ErrDepth.Error()
+	}
+	text := t.Cause.Error()
+	for _, f := range faults {
+		// What stands before it may be the name of a start function.
+		if strings.HasSuffix(text, f) {
+			return f
+		}
+	}
+	return ""
+}
+
+// faults are the ends of wazero's texts for what an instruction can do wrong.
+var faults = []string{
+	"unreachable", "out of bounds memory access", "invalid table access", "indirect call type mismatch",
+	"integer divide by zero", "integer overflow", "invalid conversion to integer", "null reference",
+	"uncaught exception", "unaligned atomic", "expected shared memory", "too many waiters", "stack overflow",
+}
+
 // HostPanic is a panic of a host function or of the engine during a call.
 type HostPanic struct{ Value any }
 

@@ -51,9 +51,15 @@ func FuzzText(f *testing.F) {
 }
 
 func TestLog(t *testing.T) {
+	write := func(l *frame.Log, stream int, p []byte) {
+		t.Helper()
+		if err := l.Print(t.Context(), stream, p); err != nil {
+			t.Error(err)
+		}
+	}
 	l := frame.NewLog(3, 100)
-	l.Print(frame.Stdout, []byte("a\n\nb"))
-	l.Print(frame.Stderr, []byte("c"))
+	write(l, frame.Stdout, []byte("a\n\nb"))
+	write(l, frame.Stderr, []byte("c"))
 	got := l.Lines()
 	if len(got) != 3 || got[0].Text != "a" || got[1].Text != "" || got[2].Text != "b" || l.Dropped() != 1 {
 		t.Errorf("lines = %q, dropped = %d; want a, empty, b and 1", got, l.Dropped())
@@ -70,10 +76,29 @@ func TestLog(t *testing.T) {
 
 	l = frame.NewLog(2, 1<<20)
 	for range 10 {
-		l.Print(frame.Stdout, []byte(strings.Repeat("x", frame.MaxLine/2)))
+		write(l, frame.Stdout, []byte(strings.Repeat("x", frame.MaxLine/2)))
 	}
 	if got = l.Lines(); len(got) != 1 || len(got[0].Text) != frame.MaxLine {
 		t.Errorf("%d lines, want one of %d bytes", len(got), frame.MaxLine)
+	}
+}
+
+// TestPrintStops prints many parts: nothing is looked at once the log is full,
+// or its call over.
+func TestPrintStops(t *testing.T) {
+	parts := make([][]byte, 1000)
+	for i := range parts {
+		parts[i] = []byte("line\n")
+	}
+	l := frame.NewLog(3, 100)
+	if err := l.Print(t.Context(), frame.Stdout, parts...); err != nil || len(l.Lines()) != 3 || l.Dropped() != 1 {
+		t.Errorf("print = %v: %d lines, %d dropped; want 3 and one look more", err, len(l.Lines()), l.Dropped())
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	l = frame.NewLog(3, 100)
+	if err := l.Print(over, frame.Stdout, parts...); !errors.Is(err, context.Canceled) || len(l.Lines()) != 0 {
+		t.Errorf("print = %v: %d lines; want canceled and none", err, len(l.Lines()))
 	}
 }
 

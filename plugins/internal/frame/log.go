@@ -2,6 +2,7 @@ package frame
 
 import (
 	"bytes"
+	"context"
 
 	"github.com/casemate/casemate/sdk/abi"
 )
@@ -48,24 +49,40 @@ const (
 )
 
 // Print adds what the guest wrote to a stream, line by line. The end of a line
-// that is longer than MaxLine is dropped.
-func (l *Log) Print(stream int, p []byte) {
+// that is longer than MaxLine is dropped. A guest can write its whole memory a
+// thousand times at once: what comes after the log is full is not even looked
+// at, and the error is ctx's when it ended meanwhile.
+func (l *Log) Print(ctx context.Context, stream int, parts ...[]byte) error {
+	for _, p := range parts {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !l.print(stream, p) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// print adds p and reports whether the log takes more.
+func (l *Log) print(stream int, p []byte) bool {
 	for len(p) > 0 {
 		if l.left <= 0 || l.leftSize <= 0 {
 			l.dropped++
-			return // not even looked at: a flood costs nothing
+			return false
 		}
 		line, rest, ended := bytes.Cut(p, []byte{'\n'})
 		part := l.partial[stream]
 		part = append(part, line[:min(len(line), MaxLine-len(part))]...)
 		if !ended {
 			l.partial[stream] = part
-			return
+			return true
 		}
 		l.partial[stream] = part[:0]
 		l.Add(streamLevel(stream), part)
 		p = rest
 	}
+	return true
 }
 
 func streamLevel(stream int) abi.Level {

@@ -105,10 +105,7 @@ func (p *parser) read(id byte, r *reader) {
 	case secFunction:
 		r.vec(func() { p.funcs = append(p.funcs, r.u32()) })
 	case secTable:
-		r.vec(func() {
-			r.byte()
-			p.mod.Tables = append(p.mod.Tables, r.limits())
-		})
+		r.vec(func() { p.mod.Tables = append(p.mod.Tables, r.table().limits) })
 	case secMemory:
 		r.vec(func() { p.mod.Memories = append(p.mod.Memories, r.limits()) })
 	case secExport:
@@ -134,8 +131,7 @@ func (p *parser) readImport(r *reader) {
 		p.importFns = append(p.importFns, r.u32())
 		p.importIdx = append(p.importIdx, len(p.mod.Imports))
 	case Table:
-		r.byte()
-		r.limits()
+		r.table()
 	case Memory:
 		r.limits()
 	case Global:
@@ -242,6 +238,9 @@ func (r *reader) valTypes() []ValType {
 	return types
 }
 
+// hasMax is the bit of a limit's flags that says that there is a maximum.
+const hasMax = 1
+
 // limits reads sizes: bit 0 of the flags says that there is a maximum, bit 1
 // shared, bit 2 64-bit sizes.
 func (r *reader) limits() Limits {
@@ -254,7 +253,7 @@ func (r *reader) limits() Limits {
 	if flags&4 != 0 {
 		most = math.MaxUint64
 	}
-	l := Limits{HasMax: flags&1 != 0, Shared: flags&2 != 0}
+	l := Limits{HasMax: flags&hasMax != 0, Shared: flags&2 != 0}
 	l.Min = r.uvarint(most)
 	if l.HasMax {
 		l.Max = r.uvarint(most)

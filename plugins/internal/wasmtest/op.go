@@ -49,6 +49,12 @@ func GlobalGet(n uint32) []byte { return cat([]byte{0x23}, u32(n)) }
 // GlobalSet pops a global.
 func GlobalSet(n uint32) []byte { return cat([]byte{0x24}, u32(n)) }
 
+// TableGrow grows a table of functions by n empty elements and pushes its size
+// before, or −1.
+func TableGrow(table uint32, n int32) []byte {
+	return cat([]byte{0xd0, 0x70}, I32(n), []byte{0xfc, 0x0f}, u32(table))
+}
+
 // Seq joins instructions.
 func Seq(b ...[]byte) []byte { return cat(b...) }
 

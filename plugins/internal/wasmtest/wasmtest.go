@@ -96,7 +96,12 @@ func (m *Module) MemoryRaw(limits []byte) *Module {
 
 // Table adds a table of functions with min elements.
 func (m *Module) Table(min uint32) *Module {
-	m.tables = append(m.tables, cat([]byte{0x70, 0}, u32(min)))
+	return m.TableRaw(cat([]byte{0x70, 0}, u32(min)))
+}
+
+// TableRaw adds a table of any kind.
+func (m *Module) TableRaw(table []byte) *Module {
+	m.tables = append(m.tables, table)
 	return m
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 
+	"github.com/casemate/casemate/plugins/internal/engine"
 	"github.com/casemate/casemate/plugins/internal/frame"
 )
 
@@ -121,8 +122,8 @@ func fdWrite(c call) errno {
 	if fd == stderr {
 		stream = frame.Stderr
 	}
-	for _, v := range vectors {
-		c.f.Log.Print(stream, v)
+	if err := c.f.Log.Print(c.ctx, stream, vectors...); err != nil {
+		engine.Abort(engine.Stopped(c.ctx))
 	}
 	c.put32(c.u32(3), uint32(total))
 	return success
