@@ -14,9 +14,12 @@ import (
 )
 
 // guardLong bounds what a transaction may hold up when this host stops in the
-// middle of it. It is set for the transaction only.
+// middle of it. It also keeps sequential scans out of plans: they are cached for
+// as long as a connection lasts, and one made while a table was almost empty
+// reads all of it ever after. It is set for the transaction only.
 const guardLong = `
-select set_config('idle_in_transaction_session_timeout', '10s', true), set_config('statement_timeout', '25s', true)`
+select set_config('idle_in_transaction_session_timeout', '10s', true), set_config('statement_timeout', '25s', true),
+	set_config('enable_seqscan', 'off', true)`
 
 // shareCaps is taken before anything that changes how many requests of a lane
 // run, so that no cap is set meanwhile.
