@@ -137,7 +137,7 @@ func testKVConflict(h *harness) {
 		h.Errorf("got %v, want ErrConflict", err)
 	}
 	h.wantState(c.ID, queue.Processing)
-	h.wantNothing(c.ID, 1)
+	h.wantNothing(c.ID)
 	h.wantExact()
 	w.KV[1] = fresh("k", "y")
 	h.must(w)

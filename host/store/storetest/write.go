@@ -214,8 +214,8 @@ func full(f queue.Fence) store.Write {
 	return w
 }
 
-// wantNothing checks that a refused full write left only its usage.
-func (h *harness) wantNothing(id queue.ID, attempt int) {
+// wantNothing checks that a refused full write left only its usage, of attempt 1.
+func (h *harness) wantNothing(id queue.ID) {
 	h.Helper()
 	r := h.get(id)
 	if len(r.Steps)+len(r.Events)+len(r.Decisions)+r.Failures != 0 || r.Result != nil {
@@ -226,7 +226,7 @@ func (h *harness) wantNothing(id queue.ID, attempt int) {
 		h.Errorf("KVGet: got %t, %v, want nothing", ok, err)
 	}
 	for _, u := range r.Usage {
-		if u.Try == attempt && u.Tokens.Input == 7 {
+		if u.Try == 1 && u.Tokens.Input == 7 {
 			return
 		}
 	}
@@ -245,7 +245,7 @@ func testFenceByAttempt(h *harness) {
 	}
 	h.lost(full(c1.Fence()))
 	h.wantState(c1.ID, queue.Processing)
-	h.wantNothing(c1.ID, 1)
+	h.wantNothing(c1.ID)
 	h.must(full(c2.Fence()))
 	h.wantState(c1.ID, queue.Completed)
 }
@@ -258,14 +258,14 @@ func testFenceByState(h *harness) {
 	early.State = queue.Processing
 	h.lost(full(early.Fence()))
 	h.wantState(c.ID, queue.Claimed)
-	h.wantNothing(c.ID, 1)
+	h.wantNothing(c.ID)
 	c = h.start(c)
 	h.cancel(c.ID)
 	var lost *store.LeaseLost
 	if err := h.write(full(c.Fence())); !errors.As(err, &lost) || lost.State != queue.Canceled || lost.Attempt != 1 || lost.ID != c.ID {
 		h.Errorf("after cancel: got %v", lost)
 	}
-	h.wantNothing(c.ID, 1)
+	h.wantNothing(c.ID)
 }
 
 func testFenceGone(h *harness) {
