@@ -56,6 +56,12 @@ on conflict (request, scope, ordinal) do update set
 	usage = excluded.usage, fuel = excluded.fuel
 where not step.settled`
 
+// closeSteps settles what was open when its request ended otherwise than by its
+// plan: what had begun is abandoned, the rest was skipped.
+const closeSteps = `
+update step set state = case state when 'running' then 'abandoned' else 'skipped' end, settled = true, class = 'canceled'
+where request = any($1::uuid[]) and not settled`
+
 const upsertDecisions = `
 insert into decision (request, step, try, kind, attempt, question, answer, generation, fallback, fuel)
 select * from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::int[], $6::bytea[], $7::bytea[], $8::text[], $9::text[], $10::bigint[])
@@ -107,6 +113,9 @@ func (p *plan) commit(ctx context.Context, conn *pgxpool.Conn) error {
 	}
 	if len(e.decisions) > 0 {
 		b.Queue(upsertDecisions, e.decisionArgs()...)
+	}
+	if len(e.closed) > 0 {
+		b.Queue(closeSteps, e.closed)
 	}
 	if len(e.forgotten) > 0 {
 		b.Queue(forgetBodies, e.forgotten)

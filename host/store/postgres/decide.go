@@ -94,6 +94,7 @@ func (p *plan) apply(w *store.Write, o *owner) {
 	case w.LetGo:
 		p.changed(o).release = true
 		p.release(o)
+		p.rows.closed = append(p.rows.closed, uuid(o.ID))
 		if o.deleted {
 			p.rows.removed = append(p.rows.removed, uuid(o.ID))
 		}
@@ -139,6 +140,9 @@ func (p *plan) move(m *store.Move, o *owner) {
 		return
 	}
 	c.class, c.code = m.Class, m.Code
+	if m.To == queue.Failed && o.store {
+		p.rows.closed = append(p.rows.closed, c.id)
+	}
 	switch {
 	case !o.store:
 		p.rows.forgotten = append(p.rows.forgotten, c.id)

@@ -27,6 +27,7 @@ type effects struct {
 	usage     usageColumns
 	woken     []pgtype.UUID // requests that joined their lanes
 	forgotten []pgtype.UUID // ended and not stored
+	closed    []pgtype.UUID // ended, perhaps with open steps
 	removed   []pgtype.UUID // deleted, and now let go of
 }
 

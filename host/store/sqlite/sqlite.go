@@ -66,7 +66,7 @@ func (d *driver) open(ctx context.Context, file string, o Options) (err error) {
 		return err
 	}
 	d.writers.SetMaxOpenConns(1)
-	if d.writer, err = d.writers.Conn(ctx); err != nil {
+	if d.writer, err = connect(ctx, d.writers, o.BusyTimeout); err != nil {
 		return err
 	}
 	if err := d.migrate(ctx); err != nil {
@@ -78,6 +78,25 @@ func (d *driver) open(ctx context.Context, file string, o Options) (err error) {
 	d.readers.SetMaxOpenConns(o.Readers)
 	d.readers.SetMaxIdleConns(o.Readers)
 	return d.readers.PingContext(ctx)
+}
+
+// connect opens the connection that writes. The first one to a file switches it
+// to WAL; SQLite does not wait for others that do so at the same time, whatever
+// its busy timeout, so this does.
+func connect(ctx context.Context, db *sql.DB, wait time.Duration) (*sql.Conn, error) {
+	until := time.Now().Add(wait)
+	for {
+		conn, err := db.Conn(ctx)
+		var e *sqlite.Error
+		if !errors.As(err, &e) || e.Code()&0xff != sqlite3.SQLITE_BUSY || time.Now().After(until) {
+			return conn, err
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // dsn escapes the path, so that it may hold "?" and "#".

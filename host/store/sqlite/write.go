@@ -231,6 +231,11 @@ func (t *tx) move(o owner, m *store.Move, failures int) error {
 	if !o.store {
 		return t.forget(o.ID)
 	}
+	if m.To == queue.Failed {
+		if _, err := t.exec(closeSteps, o.ID[:]); err != nil {
+			return err
+		}
+	}
 	if m.Result == nil {
 		return nil
 	}
@@ -238,6 +243,12 @@ func (t *tx) move(o owner, m *store.Move, failures int) error {
 		o.ID[:], m.Result.Status, m.Result.ContentType, blob(m.Result.Body))
 	return err
 }
+
+// closeSteps settles what was open when its request ended otherwise than by its
+// plan: what had begun is abandoned, the rest was skipped.
+const closeSteps = `
+update step set state = iif(state = 'running', 'abandoned', 'skipped'), settled = 1, class = 'canceled'
+where request = ? and not settled`
 
 // letGo frees the slot of a canceled request. If it was deleted meanwhile, this
 // was the last that held it.
@@ -247,6 +258,9 @@ func (t *tx) letGo(o owner) error {
 		q = `delete from request where id = ?`
 	}
 	if _, err := t.exec(q, o.ID[:]); err != nil {
+		return err
+	}
+	if _, err := t.exec(closeSteps, o.ID[:]); err != nil {
 		return err
 	}
 	return t.occupy(o.lane, -1)

@@ -14,6 +14,7 @@ import (
 var stepCases = []testCase{
 	{"Steps", testSteps},
 	{"SettledStepsNeverChange", testSettled},
+	{"NoStepStaysOpenAtTheEnd", testNoOpenStep},
 	{"EventsAreAppended", testEventsAppend},
 	{"Decisions", testDecisions},
 	{"UsageIsAppendOnly", testUsage},
@@ -182,6 +183,36 @@ func testUsageGone(h *harness) {
 		}
 		if fmt.Sprint(names) != fmt.Sprint(want.names) {
 			h.Errorf("usage: got %v, want %v", names, want.names)
+		}
+	}
+}
+
+// testNoOpenStep checks that a request that ends otherwise than by its plan
+// leaves no step that looks as if it ran.
+func testNoOpenStep(h *harness) {
+	ends := map[string]func(c queue.Claim){
+		"canceled": func(c queue.Claim) {
+			h.cancel(c.ID)
+			h.must(store.Write{Fence: queue.Fence{ID: c.ID, Attempt: c.Attempt, State: queue.Canceled}, LetGo: true})
+		},
+		"failed": func(c queue.Claim) {
+			h.must(store.Write{Fence: c.Fence(), Move: &store.Move{To: queue.Failed, By: queue.ByOutcome, Class: queue.ClassDeadline}})
+		},
+	}
+	for name, end := range ends {
+		c := h.running(h.worker(), func(n *queue.New) { n.Store = true })
+		h.must(store.Write{Fence: c.Fence(), Steps: []response.Step{
+			{Ordinal: 0, Kind: response.ModelCall, State: response.Completed},
+			{Ordinal: 1, Kind: response.ToolCall, State: response.Running},
+			{Ordinal: 2, Kind: response.ToolCall, State: response.Planned},
+		}})
+		end(c)
+		var got []response.StepState
+		for _, s := range h.get(c.ID).Steps {
+			got = append(got, s.State)
+		}
+		if want := []response.StepState{response.Completed, response.Abandoned, response.Skipped}; !reflect.DeepEqual(got, want) {
+			h.Errorf("%s: got %v, want %v", name, got, want)
 		}
 	}
 }
