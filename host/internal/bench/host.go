@@ -133,8 +133,12 @@ func (s *server) measure(r *report, name string, n int) error {
 	if err != nil {
 		return err
 	}
-	r.most("chat_added_"+name+"_p50", through-direct, goalAddedSQLite, fmt.Sprintf(
-		"chat completion through the host %s - straight to the upstream %s; row written before", micros(through), micros(direct)))
+	note := fmt.Sprintf("chat completion through the host %s - straight to the upstream %s; row written before", micros(through), micros(direct))
+	if name == "sqlite" {
+		r.most("chat_added_sqlite_p50", through-direct, goalAddedSQLite, note)
+	} else { // the design sets no goal
+		r.line("chat_added_"+name+"_p50", micros(through-direct), "none", true, note)
+	}
 	if err := s.throughput(r, name, c); err != nil {
 		return err
 	}

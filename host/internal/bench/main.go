@@ -60,6 +60,7 @@ func run(ctx context.Context, wasm string, n int) (err error) {
 			return fmt.Errorf("%s: %w", db.name, err)
 		}
 	}
+	r.notes = append(r.notes, "PostgreSQL: unless "+testdb.Variable+" is set, a server started for this run, without fsync; SQLite: synchronous=FULL")
 	r.details()
 	return nil
 }
