@@ -39,7 +39,7 @@ func (m *Manager) Load(ctx context.Context, name string, wasm []byte) (*Plugin, 
 	if err != nil {
 		return nil, loadError(name, err)
 	}
-	m.log.Info("plugin loaded", "plugin", name, "name", p.desc.Name, "version", p.desc.Version,
+	m.log.Debug("plugin loaded", "plugin", name, "name", p.desc.Name, "version", p.desc.Version,
 		"kinds", strings.Join(p.desc.Kinds, ","), "digest", p.digest)
 	return p, nil
 }

@@ -277,7 +277,7 @@ func (a *API) abandon(x *exchange, n queue.New) error {
 	rec, _, err := a.Store.Cancel(ctx, n.Tenant, n.ID)
 	a.Runner.Stop(n.ID, queue.ErrClientGone)
 	if err != nil {
-		a.Logger.Warn("cancel for a client that left", "response_id", n.ID, "error", err)
+		a.Logger.Warn("cancel for a client that left", "request", n.ID, "error", err)
 		return gone
 	}
 	x.state, x.attempt = rec.State.String(), rec.Attempt

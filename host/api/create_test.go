@@ -30,9 +30,9 @@ func TestBlocking(t *testing.T) {
 		t.Errorf("GET: got %d %s, want what POST answered", got.status, got.body)
 	}
 	id := strings.TrimPrefix(o.ID, "resp_")
-	h.awaitLog(`"response_id":"` + id + `"`)
+	h.awaitLog(`"request":"` + id + `"`)
 	log := h.logged()
-	for _, want := range []string{`"response_id":"` + id + `"`, `"state":"completed"`, `"attempt":1`, `"tenant":"acme"`, `"status":200`, `"route":"/v1/responses"`, `"ms":`} {
+	for _, want := range []string{`"request":"` + id + `"`, `"state":"completed"`, `"attempt":1`, `"tenant":"acme"`, `"status":200`, `"route":"/v1/responses"`, `"ms":`} {
 		if !strings.Contains(log, want) {
 			t.Errorf("log %s: want %s", log, want)
 		}

@@ -102,7 +102,7 @@ func (x *exchange) log() {
 		args = append(args, "model", x.model)
 	}
 	if x.response != (queue.ID{}) {
-		args = append(args, "response_id", x.response.String())
+		args = append(args, "request", x.response.String()) // resp_… without its prefix
 	}
 	if x.state != "" {
 		args = append(args, "state", x.state)

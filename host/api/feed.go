@@ -145,7 +145,7 @@ func (f *feed) send(events []response.Event) error {
 // comments for nothing count it as a sign of life.
 func (f *feed) beat(ctx context.Context) error {
 	if err := f.recall(ctx); err != nil {
-		f.a.Logger.Warn("heartbeat", "response_id", f.id.String(), "error", err)
+		f.a.Logger.Warn("heartbeat", "request", f.id.String(), "error", err)
 		return nil // the stream itself is sound
 	}
 	data := f.told.Heartbeat()
@@ -161,7 +161,7 @@ func (f *feed) note(e response.Event) {
 		return
 	}
 	if err := f.told.Observe([]response.Event{e}); err != nil {
-		f.a.Logger.Warn("event out of place", "response_id", f.id.String(), "error", err)
+		f.a.Logger.Warn("event out of place", "request", f.id.String(), "error", err)
 		f.told = nil
 	}
 }

@@ -192,7 +192,11 @@ func (c *Catalog) load(ctx context.Context, s Source, keep map[sourceKey]bool) (
 	c.conditions[s.key()] = cond
 	c.mu.Unlock()
 	if err != nil {
-		c.log.Error("module not loaded; the one before stays", "role", s.Role, "file", s.File, "in_use", cond.Digest, "error", err)
+		args := []any{"role", s.Role, "file", s.File, "error", err}
+		if old != nil {
+			args = append(args, "in_use", old.digest) // the one before stays
+		}
+		c.log.Error("module not loaded", args...)
 		return nil, err
 	}
 	if m == old {
@@ -200,6 +204,11 @@ func (c *Catalog) load(ctx context.Context, s Source, keep map[sourceKey]bool) (
 	}
 	c.log.Info("module loaded", "role", s.Role, "file", s.File, "plugin", m.descriptor.Name,
 		"version", m.descriptor.Version, "digest", m.digest)
+	for op, granted := range m.granted {
+		if !granted {
+			c.log.Warn("the plugin wants a power that it is not granted", "plugin", m.descriptor.Name, "op", op)
+		}
+	}
 	return old, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -120,8 +121,16 @@ func (d *driver) call(ctx context.Context, what string, f func(ctx context.Conte
 	if ctx.Err() != nil {
 		return fmt.Errorf("postgres: %s: %w", what, errors.Join(context.Cause(ctx), err))
 	}
-	return fmt.Errorf("postgres: %s: %w", what, classify(err))
+	return fmt.Errorf("postgres: %s: %w", what, oneLine{classify(err)})
 }
+
+// oneLine is an error whose text fits a line of a log: pgx puts each address
+// that it tried on a line of its own.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+
+func (e oneLine) Unwrap() error { return e.error }
 
 // ours are the errors that are answers, not failures of the database.
 var ours = []error{queue.ErrNotFound, queue.ErrRunning, queue.ErrLeaseLost, store.ErrUnavailable, store.ErrOutdated}
