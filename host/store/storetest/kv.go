@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -188,12 +189,14 @@ func puts(f queue.Fence, kv ...store.KVPut) store.Write { return store.Write{Fen
 // testKVCount: no increment of a counter is lost, while others write beside it.
 func testKVCount(h *harness) {
 	const writers, each = 4, 8
+	ctx, cancel := context.WithTimeout(h.Context(), patience)
+	defer cancel()
 	w := h.worker()
 	var wg sync.WaitGroup
 	for i := range writers {
 		c := h.running(w)
 		wg.Go(func() {
-			for n, tries := 0, 0; n < each; tries++ {
+			for n, tries := 0, 0; n < each && ctx.Err() == nil; tries++ {
 				v, ok, err := h.d.KVGet(h.Context(), tenant, "p", "n")
 				if err != nil {
 					h.Errorf("KVGet: %v", err)
