@@ -101,7 +101,10 @@ func (h *Host) Ready() []api.Condition {
 	for _, c := range h.catalog.Conditions() {
 		cond := api.Condition{Name: fmt.Sprintf("%s %s", c.Source.Role, c.Source.File), OK: c.Err == nil, Optional: true, Message: "in use: " + c.Digest}
 		if c.Err != nil {
-			cond.Message = fmt.Sprintf("%s; still in use: %s", c.Err, c.Digest)
+			cond.Message = c.Err.Error()
+			if c.Digest != "" {
+				cond.Message += "; still in use: " + c.Digest
+			}
 		}
 		all = append(all, cond)
 	}

@@ -25,6 +25,13 @@ const (
 	goalStart        = 5 * time.Millisecond
 )
 
+// Goals of our own where the design sets none: some hundreds of requests a
+// second are a large fleet's traffic.
+const (
+	goalAddedPostgres = 3 * time.Millisecond
+	goalRate          = 1000
+)
+
 // server is a host in this process, and its scripted upstream.
 type server struct {
 	url      string
@@ -133,12 +140,12 @@ func (s *server) measure(r *report, name string, n int) error {
 	if err != nil {
 		return err
 	}
-	note := fmt.Sprintf("chat completion through the host %s - straight to the upstream %s; row written before", micros(through), micros(direct))
+	goal := goalAddedPostgres
 	if name == "sqlite" {
-		r.most("chat_added_sqlite_p50", through-direct, goalAddedSQLite, note)
-	} else { // the design sets no goal
-		r.line("chat_added_"+name+"_p50", micros(through-direct), "none", true, note)
+		goal = goalAddedSQLite
 	}
+	r.most("chat_added_"+name+"_p50", through-direct, goal, fmt.Sprintf(
+		"chat completion through the host %s - straight to the upstream %s; row written before", micros(through), micros(direct)))
 	if err := s.throughput(r, name, c); err != nil {
 		return err
 	}
@@ -161,7 +168,7 @@ func (s *server) throughput(r *report, name string, c *http.Client) error {
 	if err != nil {
 		return err
 	}
-	r.line("default_processor_"+name, fmt.Sprintf("%.0f/s", through), "none", true, fmt.Sprintf(
+	r.line("default_processor_"+name, fmt.Sprintf("%.0f/s", through), fmt.Sprintf(">=%d/s", goalRate), through >= goalRate, fmt.Sprintf(
 		"64 clients, 5 s; straight to the upstream %.0f/s, ratio %.2f; clients, host, upstream and database share the machine", direct, through/direct))
 	return nil
 }

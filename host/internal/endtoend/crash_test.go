@@ -106,6 +106,8 @@ func TestKillDuringModelCall(t *testing.T) {
 	})
 }
 
+// TestKillBetweenSteps kills the host when one step is settled and the next has
+// done nothing yet: the settled ones must not run again.
 func TestKillBetweenSteps(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, url string) {
 		began, gate := make(chan struct{}, 1), make(chan struct{})
@@ -114,7 +116,7 @@ func TestKillBetweenSteps(t *testing.T) {
 			switch {
 			case len(outs) == 0:
 				return demo.Turn{Calls: []demo.Call{{ID: "c1", Name: "wait_once", Arguments: `{}`}}}
-			case n == 1: // the tool has ended and is committed; nothing of the next step is
+			case n == 1: // the tool has ended and is committed, and the next step has begun
 				began <- struct{}{}
 				return demo.Turn{Text: "lost", Gate: gate}
 			}

@@ -1,10 +1,12 @@
 package endtoend_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/casemate/casemate/host/demo"
 	"github.com/casemate/casemate/host/internal/testdb"
@@ -12,16 +14,18 @@ import (
 )
 
 // TestTwoHosts sends 2,000 requests through the loop of two hosts on one
-// database.
+// database, each with a tool call, in a lane with a cap.
 func TestTwoHosts(t *testing.T) {
-	const total = 2000
+	const total, most = 2000, 40
 	r := newRig(t, testdb.Postgres(t), func(_ int, req demo.Request) demo.Turn {
 		if outs := toolOutputs(req.Body); len(outs) > 0 {
 			return demo.Turn{Text: outs[0]}
 		}
-		return demo.Turn{Text: "plain"}
+		return demo.Turn{Calls: []demo.Call{{ID: "c1", Name: "wait_once", Arguments: "{}"}}}
 	})
+	r.cap = most
 	hosts := []*host{r.start(), r.start()}
+	stop := r.watchLanes(most)
 	ids := make([]string, total)
 	var wg sync.WaitGroup
 	for c := range 16 {
@@ -38,14 +42,22 @@ func TestTwoHosts(t *testing.T) {
 			t.Fatalf("id %s was given out twice", id)
 		}
 		seen[id] = true
-		if v := hosts[i%2].await(id); v["status"] != "completed" {
-			t.Errorf("request %d: %v", i, v["status"])
+		if v := hosts[i%2].await(id); v["status"] != "completed" || !strings.Contains(text(v), `"attempt":1`) {
+			t.Errorf("request %d: %v, text %q", i, v["status"], text(v))
 		}
+	}
+	if busiest := stop(); busiest == 0 {
+		t.Error("no sample saw a request run: the cap was not tried")
 	}
 	for _, id := range ids {
 		rec := r.record(id)
-		if rec.State != queue.Completed || rec.Attempt != 1 || len(rec.Usage) != 1 {
-			t.Errorf("%s: %s at attempt %d with %d usage rows; want completed at 1 with 1", id, rec.State, rec.Attempt, len(rec.Usage))
+		if rec.State != queue.Completed || rec.Attempt != 1 || len(rec.Usage) != 2 {
+			t.Errorf("%s: %s at attempt %d with %d usage rows; want completed at 1 with 2", id, rec.State, rec.Attempt, len(rec.Usage))
+		}
+		for _, s := range rec.Steps {
+			if s.Tries != 1 {
+				t.Errorf("%s: step %s was tried %d times", id, s.Key(), s.Tries)
+			}
 		}
 		checkEvents(t, rec)
 	}
@@ -57,12 +69,48 @@ func TestTwoHosts(t *testing.T) {
 		t.Errorf("states %v; want %d completed and nothing else", stats.States, total)
 	}
 	for _, l := range stats.Lanes {
-		if l.Owned != 0 || l.Pending != 0 || l.Running != 0 {
-			t.Errorf("lane %s/%s: owned %d, pending %d, running %d; want none", l.Tenant, l.Model, l.Owned, l.Pending, l.Running)
+		if l.Cap != most || l.Owned != 0 || l.Pending != 0 || l.Running != 0 {
+			t.Errorf("lane %s/%s: cap %d, owned %d, pending %d, running %d; want %d and nothing left", l.Tenant, l.Model, l.Cap, l.Owned, l.Pending, l.Running, most)
 		}
 	}
-	if n := len(r.upstream.Requests()); n != total {
-		t.Errorf("%d upstream calls; want %d", n, total)
+	if n := len(r.upstream.Requests()); n != 2*total {
+		t.Errorf("%d upstream calls; want %d", n, 2*total)
+	}
+}
+
+// watchLanes samples the lanes until stop: in each sample the counter must
+// equal the rows that it counts, and neither may exceed the cap. stop returns
+// the most that was seen running.
+func (r *rig) watchLanes(most int) (stop func() int) {
+	db := r.db()
+	quit, done := make(chan struct{}), make(chan int, 1)
+	go func() {
+		busiest := 0
+		defer func() { done <- busiest }()
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+			stats, err := db.Stats(context.Background())
+			if err != nil {
+				r.Errorf("stats: %v", err)
+				return
+			}
+			for _, l := range stats.Lanes {
+				busiest = max(busiest, l.Owned)
+				if l.Running != l.Owned || l.Owned > most {
+					r.Errorf("lane %s/%s: counter %d, rows %d, cap %d", l.Tenant, l.Model, l.Running, l.Owned, most)
+				}
+			}
+		}
+	}()
+	return func() int {
+		close(quit)
+		return <-done
 	}
 }
 

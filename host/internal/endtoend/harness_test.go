@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -59,7 +60,7 @@ func build(t *testing.T) {
 		t.Fatalf("build the host: %v\n%s", err, out)
 	}
 	for _, folder := range []string{
-		"testdata/waiter", "testdata/stubborn", "../../../examples/tools/notes",
+		"testdata/waiter", "testdata/stubborn", "testdata/patient", "../../../examples/tools/notes",
 		"../../../policies/retry-default", "../../../policies/retry-eager",
 	} {
 		file := filepath.Join(built, filepath.Base(folder)+".wasm")
@@ -78,8 +79,12 @@ type rig struct {
 	retry    string // policy module, "" for the built-in one
 	route    string
 	drain    string
+	cap      int // of each lane: there is a tenant with a key then; 0: none
 	driver   store.Driver
 }
+
+// apiKey is the key of the tenant that a rig with a cap has.
+const apiKey = "sk-endtoend"
 
 func newRig(t *testing.T, storeURL string, script demo.Script) *rig {
 	t.Helper()
@@ -101,6 +106,9 @@ func (r *rig) config() string {
 	fmt.Fprintf(&b, "plugins:\n")
 	for _, name := range []string{"waiter", "notes"} {
 		fmt.Fprintf(&b, "  - {file: %q, grants: [kv.get/1, kv.put/1]}\n", filepath.Join(built, name+".wasm"))
+	}
+	if r.cap > 0 {
+		fmt.Fprintf(&b, "tenants:\n  - name: acme\n    keys: [{sha256: %x}]\n    limits: {max_running: %d}\n", sha256.Sum256([]byte(apiKey)), r.cap)
 	}
 	if r.retry != "" || r.route != "" {
 		fmt.Fprintf(&b, "policies:\n")
@@ -237,16 +245,23 @@ func (h *host) post(path string, body any) (int, map[string]any) {
 	if err != nil {
 		h.r.Fatal(err)
 	}
-	res, err := http.Post(h.url+path, "application/json", bytes.NewReader(b))
-	if err != nil {
-		h.r.Fatal(err)
-	}
-	return h.read(res)
+	return h.do(http.MethodPost, path, b)
 }
 
 func (h *host) get(path string) (int, map[string]any) {
 	h.r.Helper()
-	res, err := http.Get(h.url + path)
+	return h.do(http.MethodGet, path, nil)
+}
+
+func (h *host) do(method, path string, body []byte) (int, map[string]any) {
+	h.r.Helper()
+	req, err := http.NewRequestWithContext(h.r.Context(), method, h.url+path, bytes.NewReader(body))
+	if err != nil {
+		h.r.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+apiKey)
+	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		h.r.Fatal(err)
 	}

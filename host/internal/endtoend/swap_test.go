@@ -18,6 +18,7 @@ import (
 
 	"github.com/casemate/casemate/host/demo"
 	"github.com/casemate/casemate/host/internal/testdb"
+	"github.com/casemate/casemate/host/queue"
 )
 
 // TestSwapPolicyUnderLoad replaces the retry policy's file again and again
@@ -78,6 +79,49 @@ func TestSwapPolicyUnderLoad(t *testing.T) {
 		n := deciders[digest(usual)] + deciders[digest(eager)] + deciders["builtin"]
 		if n != len(ids) || len(deciders) > 3 {
 			t.Errorf("decisions by %v for %d requests; want one each, by a module that was loaded", deciders, len(ids))
+		}
+	})
+}
+
+// TestChangedConfiguration names another policy file in the configuration of a
+// running host while a request waits for its next try: the request's next
+// failure is the new policy's to decide. A file that is broken changes nothing.
+func TestChangedConfiguration(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, url string) {
+		r := newRig(t, url, func(n int, _ demo.Request) demo.Turn {
+			if n < 2 {
+				return demo.Turn{Status: http.StatusServiceUnavailable}
+			}
+			return demo.Turn{Text: "served"}
+		})
+		r.retry = filepath.Join(built, "patient.wasm")
+		h := r.start()
+		id := h.background("hello")
+		r.eventually("the request waits", func() bool { return r.record(id).State == queue.Waiting })
+
+		r.retry = filepath.Join(r.dir, "broken.wasm")
+		replace(t, r.retry, []byte("not a module"))
+		r.config()
+		r.eventually("the broken policy is refused", func() bool { return strings.Contains(ready(t, h), "broken.wasm") })
+		patient, eager := digest(module(t, "patient.wasm")), digest(module(t, "retry-eager.wasm"))
+		if got := ready(t, h); !strings.Contains(got, patient) {
+			t.Errorf("readyz %s; want %s still in use", got, patient)
+		}
+		r.retry = filepath.Join(built, "retry-eager.wasm")
+		r.config()
+		r.eventually("the new policy is in use", func() bool { return strings.Contains(ready(t, h), "in use: "+eager) })
+
+		if v := h.await(id); v["status"] != "completed" || text(v) != "served" {
+			t.Errorf("%v, text %q; want completed", v["status"], text(v))
+		}
+		var by []string
+		for _, d := range r.record(id).Decisions {
+			if d.Kind == "retry" {
+				by = append(by, d.Generation)
+			}
+		}
+		if len(by) != 2 || by[0] != patient || by[1] != eager {
+			t.Errorf("retries were decided by %v; want %s, then %s", by, patient, eager)
 		}
 	})
 }
