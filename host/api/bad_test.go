@@ -64,6 +64,25 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	}
 }
 
+// B2: a request that comes back from a host's own upstream ends here, instead
+// of going round for ever or being answered with nothing.
+func TestLoopIsRefused(t *testing.T) {
+	h := newHost(t)
+	for path, body := range map[string]string{
+		"/v1/responses":        `{"model":"m1","input":"hi"}`,
+		"/v1/chat/completions": `{"model":"m1","messages":[]}`,
+	} {
+		a := h.do("POST", path, body, queue.HopHeader, "1")
+		a.wantError(t, http.StatusLoopDetected, "loop_detected", "")
+		if got := a.header.Get("X-Should-Retry"); got != "false" {
+			t.Errorf("%s: got x-should-retry %q, want false", path, got)
+		}
+	}
+	if len(h.runner.runs) != 0 || len(h.store.records) != 0 {
+		t.Errorf("got %d runs, %d records, want nothing submitted", len(h.runner.runs), len(h.store.records))
+	}
+}
+
 func TestBadBodies(t *testing.T) {
 	h := newHost(t, func(o *api.Options) { o.MaxBodyBytes = 2000 })
 	const ok = `"model":"m1","input":"hi"`

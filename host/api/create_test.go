@@ -16,6 +16,7 @@ import (
 	"github.com/casemate/casemate/host/store"
 )
 
+// B22: GET knows the id that POST answered.
 func TestBlocking(t *testing.T) {
 	h := newHost(t)
 	a := h.post("/v1/responses", `{"model":"m1","input":"private-text"}`)
@@ -93,6 +94,7 @@ func TestBlockingGoesOnElsewhere(t *testing.T) {
 	h.post("/v1/responses", `{"model":"m1","input":"hi"}`).wantError(t, 503, "server_error", "")
 }
 
+// B9: a client that leaves is a cancel, also before the head of the answer.
 func TestClientGoneCancels(t *testing.T) {
 	tests := []struct {
 		name, path, body string
@@ -244,6 +246,7 @@ func terminalKind(kind string) bool {
 	return kind == "response.completed" || kind == "response.failed" || kind == "response.incomplete"
 }
 
+// B17: a deletion answers with the documented object.
 func TestDelete(t *testing.T) {
 	h := newHost(t)
 	o := h.post("/v1/responses", `{"model":"m1","input":"hi"}`).object(t)
@@ -258,6 +261,7 @@ func TestDelete(t *testing.T) {
 		wantError(t, 400, "previous_response_not_found", "previous_response_id")
 }
 
+// L13: a foreign id is one that does not exist, also as what to go on from.
 func TestOtherTenantsDoNotExist(t *testing.T) {
 	h := newHost(t)
 	o := h.post("/v1/responses", `{"model":"m1","input":"hi","background":true}`).object(t)
@@ -271,6 +275,8 @@ func TestOtherTenantsDoNotExist(t *testing.T) {
 }
 
 // What a response goes on from counts as the request's own: it has a bound.
+//
+// L14: inlining stops at a bound.
 func TestContextIsBounded(t *testing.T) {
 	h := newHost(t, func(o *api.Options) { o.MaxBodyBytes = 4000 })
 	input := strings.Repeat("x", 600)
@@ -316,6 +322,7 @@ func TestChatIsNoResponse(t *testing.T) {
 	h.get("/v1/responses/resp_"+n.ID.String()).wantError(t, 404, "not_found", "id")
 }
 
+// L12: what is stored can be gone on from.
 func TestPreviousResponse(t *testing.T) {
 	h := newHost(t)
 	first := h.post("/v1/responses", `{"model":"m1","input":"first question"}`).object(t)

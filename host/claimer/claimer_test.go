@@ -14,6 +14,7 @@ import (
 	"github.com/casemate/casemate/host/store"
 )
 
+// B1, B31: processing is durable before the work begins.
 func TestStartIsWrittenBeforeProcessing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeStore{pending: []queue.Claim{claim()}}
@@ -41,6 +42,7 @@ func TestStartIsWrittenBeforeProcessing(t *testing.T) {
 	})
 }
 
+// U5: who lost the lease before the start sends nothing upstream.
 func TestRefusedStartIsNotProcessed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &refuseStart{fakeStore{pending: []queue.Claim{claim()}}}
@@ -153,6 +155,8 @@ func TestCancelThatTheFrontCouldNotWrite(t *testing.T) {
 	})
 }
 
+// U7, L25: an outcome that the store refuses ends the row as failed; it is not
+// left to be reaped and run again for ever.
 func TestOutcomeThatCannotBeWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeStore{pending: []queue.Claim{claim()}, refuse: errors.New("bad bytes"), refuseOnce: true}
@@ -280,6 +284,7 @@ func TestReapedWorkerStopsAndJoinsAgain(t *testing.T) {
 	})
 }
 
+// U17, L19: a shutdown drains, then hands its own rows back.
 func TestShutdownDrainsThenHandsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var stopped causes
@@ -315,6 +320,7 @@ func TestDeadlineEndsARun(t *testing.T) {
 	})
 }
 
+// U6: a panic is written once, as a failure that is tried again.
 func TestBrokenProcessor(t *testing.T) {
 	tests := []struct {
 		name     string

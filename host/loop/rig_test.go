@@ -32,6 +32,7 @@ type rig struct {
 	hub      *stream.Hub
 	claimer  *claimer.Claimer
 	upstream *demo.Server
+	models   *upstream.Client
 	tools    *tools
 	policy   *fakePolicy
 	spy      *spy
@@ -70,7 +71,7 @@ func newRig(t *testing.T, script demo.Script, o loop.Options) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{
-		T: t, store: store.New(driver, store.Options{}), upstream: srv,
+		T: t, store: store.New(driver, store.Options{}), upstream: srv, models: up,
 		tools: &tools{calls: map[string]func(context.Context, loop.ToolCall) loop.ToolResult{}}, policy: &fakePolicy{},
 	}
 	r.hub = stream.NewHub(r.store, stream.Options{})

@@ -3,11 +3,14 @@ package loop_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
+	"github.com/casemate/casemate/host/demo"
 	"github.com/casemate/casemate/host/loop"
 	"github.com/casemate/casemate/host/policy"
 	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/response"
 	"github.com/casemate/casemate/sdk/abi"
 )
 
@@ -39,6 +42,48 @@ func TestCancelStopsEverything(t *testing.T) {
 	rec := r.record(n.ID)
 	if rec.State != queue.Canceled || rec.Worker != 0 {
 		t.Errorf("%s, worker %d; want canceled and let go", rec.State, rec.Worker)
+	}
+}
+
+// TestCancelStopsTheModel checks that a cancel amid a model's stream ends the
+// call upstream too, where it is paid for, and leaves a legal log.
+func TestCancelStopsTheModel(t *testing.T) {
+	r := newRig(t, func(int, demo.Request) demo.Turn {
+		return demo.Turn{Text: "some words that never end", ChunkRunes: 4, Gate: make(chan struct{}), GateAfter: 3}
+	}, loop.Options{})
+	n, events := r.job(`{"model":"m","input":"hello","stream":true}`)
+	l := r.hub.Listen(n.ID, -1)
+	defer l.Close()
+	run, err := r.claimer.Submit(t.Context(), n, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for heard := ""; !strings.Contains(heard, "response.output_text.delta"); {
+		more, err := l.Next(t.Context())
+		if err != nil {
+			t.Fatalf("the stream ended after %s: %v", heard, err)
+		}
+		heard += names(more) + " "
+	}
+	if now := r.models.Candidates("m")[0].InFlight; now != 1 {
+		t.Errorf("%d calls upstream amid the stream; want 1", now)
+	}
+	if _, did, err := r.store.Cancel(t.Context(), "t", n.ID); err != nil || !did {
+		t.Fatalf("cancel: %v, %v", did, err)
+	}
+	r.claimer.Stop(n.ID, queue.ErrCanceled)
+	if o, err := run.Wait(t.Context()); err != nil || o.To != queue.Canceled {
+		t.Errorf("outcome %s, %v; want canceled", o.To, err)
+	}
+	if now := r.models.Candidates("m")[0].InFlight; now != 0 {
+		t.Errorf("%d calls upstream after the cancel; want none", now)
+	}
+	rec := r.record(n.ID)
+	if rec.State != queue.Canceled || rec.Worker != 0 {
+		t.Errorf("%s, worker %d; want canceled and let go", rec.State, rec.Worker)
+	}
+	if err := response.Validate(rec.Events); err != nil && !errors.Is(err, response.ErrUnfinished) {
+		t.Errorf("log: %v: %s", err, names(rec.Events))
 	}
 }
 

@@ -197,6 +197,8 @@ func TestStreamedChat(t *testing.T) {
 
 // TestAnswerOfTheOtherKind checks that the answer's content type decides how
 // it is read, not the request's flag.
+//
+// B31: an answer of the other kind is neither lost nor empty.
 func TestAnswerOfTheOtherKind(t *testing.T) {
 	const whole = `{"id":"x","object":"chat.completion","created":1,"model":"real","choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}`
 	const parts = "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n"

@@ -9,6 +9,7 @@ import (
 	"github.com/casemate/casemate/host/response"
 )
 
+// B24: an error inside a stream of status 200 is one, and not skipped.
 func TestFoldErrors(t *testing.T) {
 	for _, tc := range []struct {
 		name, data string

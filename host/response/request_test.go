@@ -154,6 +154,8 @@ func TestCheckOutputs(t *testing.T) {
 	}
 }
 
+// L7: a client function named like a server tool is refused, so that neither is
+// run with the other's arguments.
 func TestCheckTools(t *testing.T) {
 	offers := []response.Offer{{Name: "add", Plugin: "wasm", Tool: "add"}}
 	for _, tc := range []struct {
@@ -177,6 +179,7 @@ func TestCheckTools(t *testing.T) {
 	}
 }
 
+// L14: what a response goes on from is its inputs and its outputs.
 func TestAncestor(t *testing.T) {
 	j := jobOf(t, `{"model":"m","instructions":"not inherited","input":"question \u0000"}`)
 	if err := json.Unmarshal([]byte(`[{"role":"user","content":"older"}]`), &j.Context); err != nil {

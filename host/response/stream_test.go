@@ -66,6 +66,7 @@ func decode(t *testing.T, b []byte) any {
 	return v
 }
 
+// L27: every event has its type and item id, and the last one a Response.
 func TestCanonicalStream(t *testing.T) {
 	s := newSim(t, canonicalFiles()).run()
 	if got, want := len(s.events), 16; got != want {
@@ -303,6 +304,8 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+// B10, B11: an upstream's status stays what it is, but for those that speak of
+// the host's own account.
 func TestFailureOfStatuses(t *testing.T) {
 	for _, tc := range []struct{ upstream, want int }{
 		{0, 502},

@@ -88,6 +88,9 @@ func TestDemoModelThroughDo(t *testing.T) {
 	}
 }
 
+// B14: a 202 is no answer. B24: nor is an error inside a 200. B25: an empty
+// stream failed before its first event, so that it may be tried again. B18: no
+// error holds words of the upstream.
 func TestFailures(t *testing.T) {
 	const ev = "data: {\"choices\":[]}\n\n"
 	long := strings.Repeat("x", 5000)
