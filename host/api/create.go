@@ -34,11 +34,11 @@ func (a *API) create(x *exchange) error {
 	if err := x.mayUse(req.Model); err != nil {
 		return err
 	}
-	job, tools, err := a.job(x, req)
+	brief, tools, err := a.brief(x, req)
 	if err != nil {
 		return err
 	}
-	encoded, err := job.Encode()
+	encoded, err := brief.Encode()
 	if err != nil {
 		return fmt.Errorf("api: create: %w", err)
 	}
@@ -109,26 +109,26 @@ func tier(asked string) string {
 	return "default"
 }
 
-// job resolves once what a request refers to: its ancestors and its tools.
-func (a *API) job(x *exchange, req *response.Request) (response.Job, []response.ServerTool, error) {
-	job := response.Job{Request: req}
+// brief resolves once what a request refers to: its ancestors and its tools.
+func (a *API) brief(x *exchange, req *response.Request) (response.Brief, []response.ServerTool, error) {
+	brief := response.Brief{Request: req}
 	var err error
 	if req.PreviousResponseID != "" {
-		if job.Context, err = a.ancestors(x, req.PreviousResponseID); err != nil {
-			return job, nil, err
+		if brief.Context, err = a.ancestors(x, req.PreviousResponseID); err != nil {
+			return brief, nil, err
 		}
 	}
 	tools, err := offer(x.tenant, req, a.Tools.Granted(x.tenant.Name))
 	if err != nil {
-		return job, nil, err
+		return brief, nil, err
 	}
 	for _, t := range tools {
-		job.Offers = append(job.Offers, t.Offer)
+		brief.Offers = append(brief.Offers, t.Offer)
 	}
-	if err := response.CheckTools(job); err != nil {
-		return job, nil, err
+	if err := response.CheckTools(brief); err != nil {
+		return brief, nil, err
 	}
-	return job, tools, response.CheckOutputs(job)
+	return brief, tools, response.CheckOutputs(brief)
 }
 
 // ancestors returns the context that a response hands to its child.
@@ -157,11 +157,11 @@ func (a *API) ancestors(x *exchange, previous string) ([]response.Item, error) {
 	case rec.State != queue.Completed || rec.Result == nil:
 		return nil, missing
 	}
-	job, err := response.DecodeJob(rec.Body)
+	brief, err := response.DecodeBrief(rec.Body)
 	if err != nil {
 		return nil, fmt.Errorf("api: previous response: %w", err)
 	}
-	items, err := response.Ancestor(job, rec.Result.Body)
+	items, err := response.Ancestor(brief, rec.Result.Body)
 	if err != nil {
 		return nil, fmt.Errorf("api: previous response: %w", err)
 	}

@@ -334,15 +334,15 @@ func TestPreviousResponse(t *testing.T) {
 	if a := h.post("/v1/responses", `{"model":"m1","input":"second","previous_response_id":"`+first.ID+`"}`); a.status != 200 {
 		t.Fatalf("got %d %s", a.status, a.body)
 	}
-	job, err := response.DecodeJob(wait(t, bodies, "body"))
+	brief, err := response.DecodeBrief(wait(t, bodies, "body"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	context, err := json.Marshal(job.Context)
+	context, err := json.Marshal(brief.Context)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(job.Context) != 2 || !strings.Contains(string(context), "first question") || !strings.Contains(string(context), "Hello") {
+	if len(brief.Context) != 2 || !strings.Contains(string(context), "first question") || !strings.Contains(string(context), "Hello") {
 		t.Errorf("got context %s, want the first response's input and output", context)
 	}
 }

@@ -198,11 +198,11 @@ func (r *fakeRun) emit(events []response.Event) {
 
 // begin emits what stands before the first delta.
 func (r *fakeRun) begin() {
-	job, err := response.DecodeJob(r.Body)
+	brief, err := response.DecodeBrief(r.Body)
 	if err != nil {
 		panic(err)
 	}
-	r.stream = response.NewStream(r.ID, r.ID.Time(), job.Request, nil)
+	r.stream = response.NewStream(r.ID, r.ID.Time(), brief.Request, nil)
 	if created := r.stream.Created(r.Background); r.Store {
 		r.producer.Publish(created)
 	} else {

@@ -40,12 +40,12 @@ func TestOffers(t *testing.T) {
 			if a := h.post("/v1/responses", `{"model":"m1","input":"hi","tools":[`+tt.tools+`]}`); a.status != 200 {
 				t.Fatalf("got %d %s", a.status, a.body)
 			}
-			job, err := response.DecodeJob(<-bodies)
+			brief, err := response.DecodeBrief(<-bodies)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got []string
-			for _, o := range job.Offers {
+			for _, o := range brief.Offers {
 				got = append(got, fmt.Sprintf("%s=%s/%s", o.Name, o.Plugin, o.Tool))
 			}
 			if s := strings.Join(got, " "); s != tt.want {
@@ -64,9 +64,9 @@ func TestOfferNames(t *testing.T) {
 			tool("a__b", "c"), tool("e", "c"), tool("f", "only"),
 		}
 	})
-	jobs := make(chan []byte, 2)
+	briefs := make(chan []byte, 2)
 	h.runner.script = func(r *fakeRun) {
-		jobs <- r.Body
+		briefs <- r.Body
 		hello(r)
 	}
 	var before []response.Offer
@@ -74,12 +74,12 @@ func TestOfferNames(t *testing.T) {
 		if a := h.post("/v1/responses", `{"model":"m1","input":"hi"}`); a.status != 200 {
 			t.Fatalf("got %d %s", a.status, a.body)
 		}
-		job, err := response.DecodeJob(<-jobs)
+		brief, err := response.DecodeBrief(<-briefs)
 		if err != nil {
 			t.Fatal(err)
 		}
 		seen := map[string]bool{}
-		for _, o := range job.Offers {
+		for _, o := range brief.Offers {
 			if seen[o.Name] || len(o.Name) > 64 {
 				t.Errorf("%s/%s: got name %q of %d bytes, want one of its own, at most 64", o.Plugin, o.Tool, o.Name, len(o.Name))
 			}
@@ -88,9 +88,9 @@ func TestOfferNames(t *testing.T) {
 		if len(seen) != 8 || !seen["only"] || !seen["d__b__c"] || !seen["e__c"] {
 			t.Errorf("got names %v, want 8, shortened only where they must be", seen)
 		}
-		if before != nil && !slices.Equal(before, job.Offers) {
-			t.Errorf("got %v, then %v", before, job.Offers)
+		if before != nil && !slices.Equal(before, brief.Offers) {
+			t.Errorf("got %v, then %v", before, brief.Offers)
 		}
-		before = job.Offers
+		before = brief.Offers
 	}
 }

@@ -119,12 +119,12 @@ func (l *Loop) Process(ctx context.Context, c queue.Claim) (store.Ending, error)
 // open rebuilds the state of a response from its claim: from nothing on the
 // first attempt, from the stored chain and event log on a later one.
 func (l *Loop) open(ctx context.Context, c queue.Claim) (*run, error) {
-	job, err := response.DecodeJob(c.Body)
+	brief, err := response.DecodeBrief(c.Body)
 	if err != nil {
 		return nil, err
 	}
 	r := &run{
-		loop: l, claim: c, job: job, began: time.Now(),
+		loop: l, claim: c, brief: brief, began: time.Now(),
 		results: make(chan result), tools: map[string]response.ServerTool{},
 		tries: map[int]*tries{},
 	}
@@ -135,7 +135,7 @@ func (l *Loop) open(ctx context.Context, c queue.Claim) (*run, error) {
 			return nil, err
 		}
 	}
-	r.set = l.tools.Resolve(c.Tenant, job.Offers)
+	r.set = l.tools.Resolve(c.Tenant, brief.Offers)
 	for _, t := range r.set.Tools() {
 		r.tools[t.Name] = t
 	}
@@ -153,7 +153,7 @@ func (r *run) restore(rec store.Record) error {
 	r.steps = rec.Steps
 	r.remember(rec.Decisions)
 	if len(rec.Events) == 0 {
-		r.stream = response.NewStream(r.claim.ID, r.claim.ID.Time(), r.job.Request, r.set.Tools())
+		r.stream = response.NewStream(r.claim.ID, r.claim.ID.Time(), r.brief.Request, r.set.Tools())
 		created := r.stream.Created(!r.claim.Realtime)
 		if r.claim.Store { // they were written with the row
 			r.out.publish(created)
@@ -165,7 +165,7 @@ func (r *run) restore(rec store.Record) error {
 		if err != nil {
 			return err
 		}
-		s.Resume(r.job.Request, r.set.Tools())
+		s.Resume(r.brief.Request, r.set.Tools())
 		s.Rebuild(r.steps)
 		r.stream = s
 	}
@@ -209,7 +209,7 @@ func (r *run) modelInFlight() bool {
 
 // info is what policies learn of the request.
 func (r *run) info() abi.RequestInfo {
-	q := r.job.Request
+	q := r.brief.Request
 	i := abi.RequestInfo{
 		ID: r.claim.ID.String(), Tenant: r.claim.Tenant, Path: r.claim.Path, Model: r.claim.Model,
 		Tier: r.claim.Tier, Stream: q.Stream, Failures: r.claim.Failures + r.failures,

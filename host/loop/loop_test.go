@@ -321,7 +321,7 @@ func TestQueuedRetryWaits(t *testing.T) {
 		ran.Add(1)
 		return ok("3")
 	}
-	n, events := r.job(`{"model":"m","input":"hello","background":true}`)
+	n, events := r.brief(`{"model":"m","input":"hello","background":true}`)
 	l := r.hub.Listen(n.ID, -1)
 	defer l.Close()
 	if err := r.claimer.Enqueue(t.Context(), n, events); err != nil {
@@ -388,7 +388,7 @@ func TestCapsEndAnEndlessLoop(t *testing.T) {
 func TestStalledListener(t *testing.T) {
 	text := strings.Repeat("word ", 1200)
 	r := newRig(t, func(int, demo.Request) demo.Turn { return demo.Turn{Text: text, ChunkRunes: 5} }, loop.Options{})
-	n, events := r.job(`{"model":"m","input":"hello","stream":true}`)
+	n, events := r.brief(`{"model":"m","input":"hello","stream":true}`)
 	stalled := r.hub.Listen(n.ID, -1)
 	defer stalled.Close()
 	run, err := r.claimer.Submit(t.Context(), n, events)

@@ -101,14 +101,14 @@ func (r *rig) check(err error) {
 	}
 }
 
-// job encodes a request that is offered the given tools.
-func (r *rig) job(body string) (queue.New, []response.Event) {
+// brief encodes a request that is offered the given tools.
+func (r *rig) brief(body string) (queue.New, []response.Event) {
 	r.Helper()
 	req, err := response.ParseRequest([]byte(body))
 	if err != nil {
 		r.Fatal(err)
 	}
-	j := response.Job{Request: req}
+	j := response.Brief{Request: req}
 	for name := range r.tools.calls {
 		j.Offers = append(j.Offers, response.Offer{Name: name, Plugin: plugin, Tool: name})
 	}
@@ -130,7 +130,7 @@ func (r *rig) job(body string) (queue.New, []response.Event) {
 // run runs a request to its end here and returns its outcome and events.
 func (r *rig) run(body string) (queue.Outcome, []response.Event, queue.ID) {
 	r.Helper()
-	n, events := r.job(body)
+	n, events := r.brief(body)
 	l := r.hub.Listen(n.ID, -1)
 	defer l.Close()
 	run, err := r.claimer.Submit(r.Context(), n, events)

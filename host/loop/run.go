@@ -17,7 +17,7 @@ import (
 type run struct {
 	loop   *Loop
 	claim  queue.Claim
-	job    response.Job
+	brief  response.Brief
 	set    Toolset
 	tools  map[string]response.ServerTool // by the name that the model sees
 	ctx    context.Context
@@ -96,7 +96,7 @@ func (r *run) drive() (store.Ending, error) {
 
 func (r *run) view() response.View {
 	return response.View{
-		Request: r.job.Request, Steps: r.steps, Attempt: r.claim.Attempt, Tools: r.tools,
+		Request: r.brief.Request, Steps: r.steps, Attempt: r.claim.Attempt, Tools: r.tools,
 		Check: r.set.Check, Caps: r.loop.opt.Caps, Age: r.age(),
 	}
 }
@@ -177,7 +177,7 @@ func (r *run) launch(s response.Step) {
 	r.live++
 	tr := r.triesOf(s.Ordinal)
 	if s.Kind == response.ModelCall {
-		body, err := response.ChatRequest(r.job, r.steps, r.set.Tools())
+		body, err := response.ChatRequest(r.brief, r.steps, r.set.Tools())
 		info, tried := r.info(), tr.tried
 		go func() { r.results <- r.callModel(s, body, err, info, tried) }()
 		return

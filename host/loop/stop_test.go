@@ -23,7 +23,7 @@ func TestCancelStopsEverything(t *testing.T) {
 		stopped <- context.Cause(ctx)
 		return loop.ToolResult{Class: queue.ClassCanceled, RetryAfter: -1}
 	}
-	n, events := r.job(simple)
+	n, events := r.brief(simple)
 	run, err := r.claimer.Submit(t.Context(), n, events)
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestCancelStopsTheModel(t *testing.T) {
 	r := newRig(t, func(int, demo.Request) demo.Turn {
 		return demo.Turn{Text: "some words that never end", ChunkRunes: 4, Gate: make(chan struct{}), GateAfter: 3}
 	}, loop.Options{})
-	n, events := r.job(`{"model":"m","input":"hello","stream":true}`)
+	n, events := r.brief(`{"model":"m","input":"hello","stream":true}`)
 	l := r.hub.Listen(n.ID, -1)
 	defer l.Close()
 	run, err := r.claimer.Submit(t.Context(), n, events)
@@ -97,7 +97,7 @@ func TestReapedRealtime(t *testing.T) {
 		<-ctx.Done()
 		return loop.ToolResult{Class: queue.ClassCanceled, RetryAfter: -1}
 	}
-	n, events := r.job(`{"model":"m","input":"hello","store":false}`)
+	n, events := r.brief(`{"model":"m","input":"hello","store":false}`)
 	run, err := r.claimer.Submit(t.Context(), n, events)
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestShutdownKeepsTheChain(t *testing.T) {
 		<-ctx.Done()
 		return loop.ToolResult{Class: queue.ClassCanceled, RetryAfter: -1}
 	}
-	n, events := r.job(`{"model":"m","input":"hello","background":true}`)
+	n, events := r.brief(`{"model":"m","input":"hello","background":true}`)
 	l := r.hub.Listen(n.ID, -1)
 	defer l.Close()
 	if err := r.claimer.Enqueue(t.Context(), n, events); err != nil {

@@ -63,10 +63,10 @@ type chatTool struct {
 // ChatRequest returns the body of the next model call of a response: the one
 // place where Responses becomes Chat Completions. steps is the chain so far,
 // tools are the offered server tools. The answer is always streamed.
-func ChatRequest(j Job, steps []Step, tools []ServerTool) ([]byte, error) {
+func ChatRequest(j Brief, steps []Step, tools []ServerTool) ([]byte, error) {
 	r := j.Request
 	if r == nil {
-		return nil, fmt.Errorf("response: chat request: the job has no request")
+		return nil, fmt.Errorf("response: chat request: the brief has no request")
 	}
 	set := newToolset(r, tools)
 	body := chatBody{

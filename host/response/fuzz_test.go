@@ -17,14 +17,14 @@ func FuzzParseRequest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		j := response.Job{Request: r, Offers: []response.Offer{{Name: "a", Plugin: "p", Tool: "a"}}}
+		j := response.Brief{Request: r, Offers: []response.Offer{{Name: "a", Plugin: "p", Tool: "a"}}}
 		b, err := j.Encode()
 		if err != nil {
 			t.Fatalf("Encode: %v", err)
 		}
-		again, err := response.DecodeJob(b)
+		again, err := response.DecodeBrief(b)
 		if err != nil {
-			t.Fatalf("DecodeJob: %v", err)
+			t.Fatalf("DecodeBrief: %v", err)
 		}
 		if b2, _ := again.Encode(); !bytes.Equal(b, b2) {
 			t.Errorf("stored form changes:\n%s\n%s", b, b2)
@@ -38,8 +38,8 @@ func FuzzParseRequest(f *testing.F) {
 	})
 }
 
-// exercise does with a job what a host does; it must not panic.
-func exercise(t *testing.T, j response.Job) {
+// exercise does with a brief what a host does; it must not panic.
+func exercise(t *testing.T, j response.Brief) {
 	t.Helper()
 	_ = response.CheckOutputs(j)
 	_ = response.CheckTools(j)
@@ -52,10 +52,10 @@ func exercise(t *testing.T, j response.Job) {
 	}
 }
 
-func FuzzDecodeJob(f *testing.F) {
+func FuzzDecodeBrief(f *testing.F) {
 	f.Add([]byte(`{"v":1,"request":{"model":"m","input":[{"role":"user","content":"x"}]}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if j, err := response.DecodeJob(b); err == nil {
+		if j, err := response.DecodeBrief(b); err == nil {
 			exercise(t, j)
 			_, _ = response.Ancestor(j, b)
 		}

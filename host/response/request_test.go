@@ -103,25 +103,25 @@ func TestToolCredentialsAreDropped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := response.Job{Request: r}.Encode()
+	b, err := response.Brief{Request: r}.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(string(b), "SECRET") {
-		t.Errorf("job holds a credential: %s", b)
+		t.Errorf("brief holds a credential: %s", b)
 	}
 	if len(r.Servers) != 1 || r.Servers[0].Label != "p" || len(r.Servers[0].Allowed) != 1 {
 		t.Errorf("servers: got %+v, want p with one tool", r.Servers)
 	}
 }
 
-func jobOf(t *testing.T, body string) response.Job {
+func briefOf(t *testing.T, body string) response.Brief {
 	t.Helper()
 	r, err := response.ParseRequest([]byte(body))
 	if err != nil {
 		t.Fatalf("ParseRequest: %v", err)
 	}
-	return response.Job{Request: r}
+	return response.Brief{Request: r}
 }
 
 func TestCheckOutputs(t *testing.T) {
@@ -141,7 +141,7 @@ func TestCheckOutputs(t *testing.T) {
 		{"incomplete call", `{"type":"function_call","call_id":"c","name":"f","arguments":"{","status":"incomplete"}`, `{"role":"user","content":"x"}`, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			j := jobOf(t, `{"model":"m","input":[`+tc.input+`]}`)
+			j := briefOf(t, `{"model":"m","input":[`+tc.input+`]}`)
 			if err := json.Unmarshal([]byte("["+tc.context+"]"), &j.Context); err != nil {
 				t.Fatal(err)
 			}
@@ -170,7 +170,7 @@ func TestCheckTools(t *testing.T) {
 		{"forced unknown server", `,"tool_choice":{"type":"mcp","server_label":"far"}`, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			j := jobOf(t, `{"model":"m","input":"x"`+tc.rest+`}`)
+			j := briefOf(t, `{"model":"m","input":"x"`+tc.rest+`}`)
 			j.Offers = offers
 			if err := response.CheckTools(j); (err == nil) != tc.ok {
 				t.Errorf("got %v, want ok %v", err, tc.ok)
@@ -181,7 +181,7 @@ func TestCheckTools(t *testing.T) {
 
 // L14: what a response goes on from is its inputs and its outputs.
 func TestAncestor(t *testing.T) {
-	j := jobOf(t, `{"model":"m","instructions":"not inherited","input":"question \u0000"}`)
+	j := briefOf(t, `{"model":"m","instructions":"not inherited","input":"question \u0000"}`)
 	if err := json.Unmarshal([]byte(`[{"role":"user","content":"older"}]`), &j.Context); err != nil {
 		t.Fatal(err)
 	}
@@ -194,13 +194,13 @@ func TestAncestor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	child := jobOf(t, `{"model":"m","input":"next"}`)
+	child := briefOf(t, `{"model":"m","input":"next"}`)
 	child.Context = items
 	b, err := child.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if child, err = response.DecodeJob(b); err != nil {
+	if child, err = response.DecodeBrief(b); err != nil {
 		t.Fatal(err)
 	}
 	chat, err := response.ChatRequest(child, nil, nil)
@@ -215,10 +215,10 @@ func TestAncestor(t *testing.T) {
 	}
 }
 
-func TestDecodeJobRefuses(t *testing.T) {
+func TestDecodeBriefRefuses(t *testing.T) {
 	for _, b := range []string{``, `{}`, `{"v":2,"request":{"model":"m","input":[]}}`, `{"v":1}`, `{"v":1,"request":{"input":[7]}}`} {
-		if _, err := response.DecodeJob([]byte(b)); err == nil {
-			t.Errorf("DecodeJob(%s): got no error", b)
+		if _, err := response.DecodeBrief([]byte(b)); err == nil {
+			t.Errorf("DecodeBrief(%s): got no error", b)
 		}
 	}
 }

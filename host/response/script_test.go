@@ -78,7 +78,7 @@ func roundTripLog(t *testing.T, s *sim) {
 			t.Errorf("restored final response:\n got %s\nwant %s", r.Response(), s.final)
 		}
 		// Another worker may take over anywhere, and end the response.
-		r.Resume(s.job.Request, s.tools)
+		r.Resume(s.brief.Request, s.tools)
 		r.Rebuild(nil)
 		rest := append(slices.Clone(s.events[:n]), r.Interrupted()...)
 		rest = append(rest, r.Finish(response.End{Status: "failed"})...)

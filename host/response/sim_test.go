@@ -28,7 +28,7 @@ type sim struct {
 	restore bool
 	order   []string // call ids, in which running siblings end
 
-	job     response.Job
+	brief   response.Brief
 	tools   []response.ServerTool
 	steps   []response.Step
 	attempt int
@@ -49,24 +49,24 @@ func newSim(t *testing.T, files map[string]string) *sim {
 		t.Fatalf("ParseRequest: %v", err)
 	}
 	s := &sim{t: t, files: files, attempt: 1}
-	s.job.Request = req
+	s.brief.Request = req
 	if c := files["context.json"]; c != "" {
-		if err := json.Unmarshal([]byte(c), &s.job.Context); err != nil {
+		if err := json.Unmarshal([]byte(c), &s.brief.Context); err != nil {
 			t.Fatalf("context.json: %v", err)
 		}
 	}
 	for line := range strings.Lines(files["tools"]) { // NAME PLUGIN TOOL EFFECTS
 		f := strings.Fields(line)
 		o := response.Offer{Name: f[0], Plugin: f[1], Tool: f[2]}
-		s.job.Offers = append(s.job.Offers, o)
+		s.brief.Offers = append(s.brief.Offers, o)
 		s.tools = append(s.tools, response.ServerTool{
 			Offer: o, Description: "does " + f[2], Effects: f[3], Parameters: json.RawMessage(`{"type":"object"}`),
 		})
 	}
 	s.order = strings.Fields(files["order"])
 	s.roundTrip()
-	for _, check := range []func(response.Job) error{response.CheckOutputs, response.CheckTools} {
-		if err := check(s.job); err != nil {
+	for _, check := range []func(response.Brief) error{response.CheckOutputs, response.CheckTools} {
+		if err := check(s.brief); err != nil {
 			t.Fatalf("check: %v", err)
 		}
 	}
@@ -74,21 +74,21 @@ func newSim(t *testing.T, files map[string]string) *sim {
 	return s
 }
 
-// roundTrip puts the job through its stored form.
+// roundTrip puts the brief through its stored form.
 func (s *sim) roundTrip() {
-	b, err := s.job.Encode()
+	b, err := s.brief.Encode()
 	if err != nil {
 		s.t.Fatalf("Encode: %v", err)
 	}
-	if s.job, err = response.DecodeJob(b); err != nil {
-		s.t.Fatalf("DecodeJob: %v", err)
+	if s.brief, err = response.DecodeBrief(b); err != nil {
+		s.t.Fatalf("DecodeBrief: %v", err)
 	}
 }
 
 func (s *sim) emit(e []response.Event) { s.events = append(s.events, e...) }
 
 func (s *sim) view() response.View {
-	v := response.View{Request: s.job.Request, Steps: s.steps, Attempt: s.attempt, Tools: map[string]response.ServerTool{}}
+	v := response.View{Request: s.brief.Request, Steps: s.steps, Attempt: s.attempt, Tools: map[string]response.ServerTool{}}
 	for _, t := range s.tools {
 		v.Tools[t.Name] = t
 	}
@@ -130,7 +130,7 @@ func (s *sim) boundary() {
 	if err != nil {
 		s.t.Fatalf("Restore: %v", err)
 	}
-	r.Resume(s.job.Request, s.tools)
+	r.Resume(s.brief.Request, s.tools)
 	r.Rebuild(s.steps)
 	if got, want := string(r.Response()), string(s.stream.Response()); got != want {
 		s.t.Errorf("restored response:\n got %s\nwant %s", got, want)
@@ -145,7 +145,7 @@ func (s *sim) die() {
 	if err != nil {
 		s.t.Fatalf("Restore: %v", err)
 	}
-	r.Resume(s.job.Request, s.tools)
+	r.Resume(s.brief.Request, s.tools)
 	r.Rebuild(s.steps)
 	s.stream = r
 	s.emit(r.Interrupted())
@@ -202,7 +202,7 @@ func (s *sim) plan() response.Plan {
 
 // run drives the response to its end.
 func (s *sim) run() *sim {
-	s.emit(s.stream.Created(s.job.Request.Background))
+	s.emit(s.stream.Created(s.brief.Request.Background))
 	s.boundary()
 	s.emit(s.stream.Started())
 	for range 500 {
@@ -294,7 +294,7 @@ func (s *sim) finish(p response.Plan) {
 //	fail CLASS STATUS               ends the try
 //	crash                           the worker dies
 func (s *sim) model(st response.Step) (crashed bool) {
-	chat, err := response.ChatRequest(s.job, s.steps, s.tools)
+	chat, err := response.ChatRequest(s.brief, s.steps, s.tools)
 	if err != nil {
 		s.t.Fatalf("ChatRequest: %v", err)
 	}
@@ -351,7 +351,7 @@ func (s *sim) fold(f *response.Fold, word, arg, line string) {
 		s.t.Fatalf("fold %q: %v", line, err)
 	}
 	for _, d := range deltas {
-		if s.job.Request.Stream {
+		if s.brief.Request.Stream {
 			s.emit(s.stream.Delta(d))
 		}
 	}

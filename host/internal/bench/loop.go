@@ -124,7 +124,7 @@ func samples(ctx context.Context, c *claimer.Claimer, watch *stopwatch, n int) (
 	if err != nil {
 		return 0, 0, err
 	}
-	body, err := response.Job{Request: req, Offers: []response.Offer{watch.Tools()[0].Offer}}.Encode()
+	body, err := response.Brief{Request: req, Offers: []response.Offer{watch.Tools()[0].Offer}}.Encode()
 	if err != nil {
 		return 0, 0, err
 	}

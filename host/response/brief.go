@@ -24,52 +24,52 @@ type ServerTool struct {
 	Timeout     time.Duration
 }
 
-// Job is what the store keeps as the body of a request for a response.
-type Job struct {
+// Brief is what the store keeps as the body of a request for a response.
+type Brief struct {
 	Request *Request
 	Context []Item // ancestors' input and output, oldest first, resolved at creation
 	Offers  []Offer
 }
 
-// jobVersion is the version of the stored form.
-const jobVersion = 1
+// briefVersion is the version of the stored form.
+const briefVersion = 1
 
-type storedJob struct {
+type storedBrief struct {
 	V       int      `json:"v"`
 	Request *Request `json:"request"`
 	Context []Item   `json:"context,omitempty"`
 	Offers  []Offer  `json:"offers,omitempty"`
 }
 
-// Encode returns the job as JSON with a version.
-func (j Job) Encode() ([]byte, error) {
+// Encode returns the brief as JSON with a version.
+func (j Brief) Encode() ([]byte, error) {
 	if j.Request == nil {
-		return nil, errors.New("response: encode job: it has no request")
+		return nil, errors.New("response: encode brief: it has no request")
 	}
-	b := marshal(storedJob{jobVersion, j.Request, j.Context, j.Offers})
+	b := marshal(storedBrief{briefVersion, j.Request, j.Context, j.Offers})
 	if string(b) == "null" {
-		return nil, errors.New("response: encode job: it holds an item that is not JSON")
+		return nil, errors.New("response: encode brief: it holds an item that is not JSON")
 	}
 	return b, nil
 }
 
-// DecodeJob reads what Encode wrote, in this and every earlier version.
-func DecodeJob(b []byte) (Job, error) {
-	var s storedJob
+// DecodeBrief reads what Encode wrote, in this and every earlier version.
+func DecodeBrief(b []byte) (Brief, error) {
+	var s storedBrief
 	if err := json.Unmarshal(b, &s); err != nil {
-		return Job{}, fmt.Errorf("response: decode job: %w", err)
+		return Brief{}, fmt.Errorf("response: decode brief: %w", err)
 	}
-	if s.V != jobVersion || s.Request == nil {
-		return Job{}, fmt.Errorf("response: decode job: version %d, want %d with a request", s.V, jobVersion)
+	if s.V != briefVersion || s.Request == nil {
+		return Brief{}, fmt.Errorf("response: decode brief: version %d, want %d with a request", s.V, briefVersion)
 	}
-	return Job{s.Request, s.Context, s.Offers}, nil
+	return Brief{s.Request, s.Context, s.Offers}, nil
 }
 
 // Ancestor returns the context of a child of a response in a final state: the
 // parent's own context, its input and its output, in order. Reasoning is left
 // out, and so is what an interrupted model call left behind; a message that
 // the parent's end cut short stays. response is the parent's Response object.
-func Ancestor(j Job, response []byte) ([]Item, error) {
+func Ancestor(j Brief, response []byte) ([]Item, error) {
 	var parent struct {
 		Status string `json:"status"`
 		Output []Item `json:"output"`
@@ -78,7 +78,7 @@ func Ancestor(j Job, response []byte) ([]Item, error) {
 		return nil, fmt.Errorf("response: ancestor: %w", err)
 	}
 	if j.Request == nil {
-		return nil, errors.New("response: ancestor: its job has no request")
+		return nil, errors.New("response: ancestor: its brief has no request")
 	}
 	items := make([]Item, 0, len(j.Context)+len(j.Request.Input)+len(parent.Output))
 	items = append(items, j.Context...)
@@ -96,7 +96,7 @@ func Ancestor(j Job, response []byte) ([]Item, error) {
 // CheckOutputs refuses a function_call_output that no function_call in the
 // input or context precedes, and a call that no output follows: no model can
 // be shown either. The error is a *BadRequest.
-func CheckOutputs(j Job) error {
+func CheckOutputs(j Brief) error {
 	items := transcriptItems(j)
 	outputs := pairOutputs(items)
 	answered := map[int]bool{}
@@ -115,7 +115,7 @@ func CheckOutputs(j Job) error {
 	return nil
 }
 
-func transcriptItems(j Job) []Item {
+func transcriptItems(j Brief) []Item {
 	items := append([]Item(nil), j.Context...)
 	if j.Request != nil {
 		items = append(items, j.Request.Input...)
@@ -146,7 +146,7 @@ func pairOutputs(items []Item) map[int]int {
 // CheckTools refuses a client function with the name of an offer, and a
 // tool_choice that forces or allows a tool that there is not. The error is a
 // *BadRequest.
-func CheckTools(j Job) error {
+func CheckTools(j Brief) error {
 	offered := make([]ServerTool, 0, len(j.Offers))
 	for _, o := range j.Offers {
 		offered = append(offered, ServerTool{Offer: o})
