@@ -44,7 +44,11 @@ func (d *driver) expire(ctx context.Context, limit int, sum *int) error {
 
 // forgetEnded deletes what the rows of u that ended leave behind only if they
 // are stored; what their policies were asked may repeat what the client sent.
+// Of those that are stored it settles the steps that were open: see closeSteps.
 const forgetEnded = `
+close_step as (
+	update step set state = case state when 'running' then 'abandoned' else 'skipped' end, settled = true, class = 'canceled'
+	where request = any(array(select id from u where ended and store)) and not settled),
 gone as materialized (select id from u where ended and not store),
 forget_body as (delete from body where request = any(array(select id from gone))),
 forget_step as (delete from step where request = any(array(select id from gone))),

@@ -25,10 +25,8 @@ func (d *driver) Cancel(ctx context.Context, tenant string, id queue.ID) (r stor
 			return err
 		}
 		did = n == 1
-		if !r.Store {
-			if err := t.forget(id); err != nil {
-				return err
-			}
+		if err := t.leaveBehind(id, r.Store); err != nil {
+			return err
 		}
 		r, err = record(t, tenant, id)
 		return err

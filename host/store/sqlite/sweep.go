@@ -85,10 +85,8 @@ func (t *tx) expire(limit int) (int, error) {
 		return 0, err
 	}
 	for _, m := range rows {
-		if !m.store {
-			if err := t.forget(m.id); err != nil {
-				return 0, err
-			}
+		if err := t.leaveBehind(m.id, m.store); err != nil {
+			return 0, err
 		}
 	}
 	return len(rows), nil
@@ -177,8 +175,8 @@ func (t *tx) reaped(m moved) error {
 	if _, err := t.exec(query, args...); err != nil {
 		return err
 	}
-	if m.state == queue.Failed && !m.store {
-		if err := t.forget(m.id); err != nil {
+	if m.state == queue.Failed {
+		if err := t.leaveBehind(m.id, m.store); err != nil {
 			return err
 		}
 	}

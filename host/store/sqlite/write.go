@@ -228,11 +228,8 @@ func (t *tx) move(o owner, m *store.Move, failures int) error {
 	if !m.To.Final() {
 		return nil
 	}
-	if !o.store {
-		return t.forget(o.ID)
-	}
-	if m.To == queue.Failed {
-		if _, err := t.exec(closeSteps, o.ID[:]); err != nil {
+	if !o.store || m.To == queue.Failed {
+		if err := t.leaveBehind(o.ID, o.store); err != nil || !o.store {
 			return err
 		}
 	}
@@ -264,6 +261,15 @@ func (t *tx) letGo(o owner) error {
 		return err
 	}
 	return t.occupy(o.lane, -1)
+}
+
+// leaveBehind is what remains of a request that ended otherwise than by its plan.
+func (t *tx) leaveBehind(id queue.ID, stored bool) error {
+	if !stored {
+		return t.forget(id)
+	}
+	_, err := t.exec(closeSteps, id[:])
+	return err
 }
 
 // forget deletes what a request leaves behind only if it is stored; what its

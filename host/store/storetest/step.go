@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"time"
 
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
@@ -194,6 +195,14 @@ func testNoOpenStep(h *harness) {
 		"canceled": func(c queue.Claim) {
 			h.cancel(c.ID)
 			h.must(store.Write{Fence: queue.Fence{ID: c.ID, Attempt: c.Attempt, State: queue.Canceled}, LetGo: true})
+		},
+		"canceled while it waits": func(c queue.Claim) {
+			h.must(store.Write{Fence: c.Fence(), Move: &store.Move{To: queue.Waiting, By: queue.ByRetry, Delay: time.Hour}})
+			h.cancel(c.ID)
+		},
+		"reaped once too often": func(c queue.Claim) {
+			h.kill(h.get(c.ID).Worker)
+			h.reap(0)
 		},
 		"failed": func(c queue.Claim) {
 			h.must(store.Write{Fence: c.Fence(), Move: &store.Move{To: queue.Failed, By: queue.ByOutcome, Class: queue.ClassDeadline}})
