@@ -198,7 +198,7 @@ func (h *Host) Run(ctx context.Context) error {
 	})
 	err := h.claimer.Run(ctx, h.hard)
 	stop(err)
-	h.log.Info("policy decisions of this run", "counts", h.policy.Counts())
+	h.log.Info("this run", "policy_decisions", h.policy.Counts(), "late_results", h.claimer.Late())
 	endConns(queue.ErrShutdown)
 	h.shutServer(server)
 	endBase()

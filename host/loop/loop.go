@@ -212,7 +212,7 @@ func (r *run) info() abi.RequestInfo {
 	q := r.brief.Request
 	i := abi.RequestInfo{
 		ID: r.claim.ID.String(), Tenant: r.claim.Tenant, Path: r.claim.Path, Model: r.claim.Model,
-		Tier: r.claim.Tier, Stream: q.Stream, Failures: r.claim.Failures + r.failures,
+		Tier: r.claim.Tier, Stream: q.Stream, Failures: r.claim.Failures + r.pending.Failures,
 		AgeMS: r.age().Milliseconds(), InputBytes: int64(len(r.claim.Body)), Modalities: []string{"text"},
 		ToolCount: len(q.Functions) + len(r.tools), Metadata: q.Metadata,
 	}

@@ -33,7 +33,6 @@ type run struct {
 	tries   map[int]*tries // by ordinal, of this attempt
 	left    bool           // an ending was made: it closes the producer
 
-	failures int               // spent by this attempt
 	rejected *response.Failure // by the route policy
 }
 
@@ -161,13 +160,12 @@ func (r *run) emit(events []response.Event) { r.pending.Events = append(r.pendin
 func (r *run) commit() error {
 	w := r.pending
 	r.pending = store.Write{}
-	if w.Steps == nil && w.Events == nil && w.Decisions == nil && w.Usage == nil && w.KV == nil && w.Failures == 0 {
+	if w.Steps == nil && w.Events == nil && w.Decisions == nil && w.Usage == nil && w.Failures == 0 {
 		return nil
 	}
 	err := r.out.commit(w)
 	if err == nil {
 		r.claim.Failures += w.Failures
-		r.failures -= w.Failures
 	}
 	return err
 }

@@ -140,7 +140,7 @@ func (r *run) ask(steps []response.Step) {
 		q := abi.RetryQuestion{
 			V: abi.Version, NowMS: time.Now().UnixMilli(), Seed: Seed(), Request: r.info(),
 			Step:     abi.StepInfo{Kind: string(s.Kind), Tool: s.Tool, Effects: abi.Effects(s.Effects)},
-			Failures: r.claim.Failures + r.failures, MaxFailures: r.loop.opt.MaxFailures,
+			Failures: r.claim.Failures + r.pending.Failures, MaxFailures: r.loop.opt.MaxFailures,
 			Outcome: abi.FailedTry{
 				Class: string(s.Class), Code: s.Code, Status: s.Status, RetryAfterMS: s.RetryAfter,
 				VisibleOutputSent: s.Kind == response.ModelCall && r.stream.Visible(),
@@ -156,7 +156,6 @@ func (r *run) ask(steps []response.Step) {
 		t.history = append(t.history, abi.HistoryTry{Class: string(s.Class), Status: s.Status, DelayMS: v.Delay.Milliseconds()})
 		if v.Retry {
 			if v.Count {
-				r.failures++
 				r.pending.Failures++
 			}
 			t.due = time.Now().Add(v.Delay)

@@ -52,13 +52,12 @@ type call struct {
 	producer *stream.Producer
 	began    time.Time
 
-	seq      int64 // of the next chunk shown
-	fold     *response.Fold
-	rest     store.Write
-	failures int
-	tried    []abi.Tried
-	history  []abi.HistoryTry
-	left     bool // an ending was made: it closes the producer
+	seq     int64 // of the next chunk shown
+	fold    *response.Fold
+	rest    store.Write
+	tried   []abi.Tried
+	history []abi.HistoryTry
+	left    bool // an ending was made: it closes the producer
 }
 
 // Process makes the call, and tries it again as the retry policy says. When
@@ -222,7 +221,7 @@ func (k *call) ask(ctx context.Context, try int, f *loop.CallFailure) policy.Ver
 	q := abi.RetryQuestion{
 		V: abi.Version, NowMS: time.Now().UnixMilli(), Seed: loop.Seed(), Request: k.info(ctx),
 		Step:     abi.StepInfo{Kind: "request"},
-		Failures: k.claim.Failures + k.failures, MaxFailures: k.d.opt.MaxFailures,
+		Failures: k.claim.Failures + k.rest.Failures, MaxFailures: k.d.opt.MaxFailures,
 		Outcome: abi.FailedTry{
 			Class: string(f.Class), Code: f.Code, Status: f.Status, RetryAfterMS: -1, VisibleOutputSent: k.seq > 0,
 		},
@@ -239,7 +238,6 @@ func (k *call) ask(ctx context.Context, try int, f *loop.CallFailure) policy.Ver
 	})
 	k.history = append(k.history, abi.HistoryTry{Class: string(f.Class), Status: f.Status, DelayMS: v.Delay.Milliseconds()})
 	if v.Retry && v.Count {
-		k.failures++
 		k.rest.Failures++
 	}
 	return v
@@ -248,7 +246,7 @@ func (k *call) ask(ctx context.Context, try int, f *loop.CallFailure) policy.Ver
 func (k *call) info(ctx context.Context) abi.RequestInfo {
 	i := abi.RequestInfo{
 		ID: k.claim.ID.String(), Tenant: k.claim.Tenant, Path: k.claim.Path, Model: k.claim.Model,
-		Tier: k.claim.Tier, Stream: k.claim.Stream, Failures: k.claim.Failures + k.failures,
+		Tier: k.claim.Tier, Stream: k.claim.Stream, Failures: k.claim.Failures + k.rest.Failures,
 		AgeMS: (k.claim.Age + time.Since(k.began)).Milliseconds(), InputBytes: int64(len(k.claim.Body)),
 		Modalities: []string{"text"},
 	}

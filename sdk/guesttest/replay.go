@@ -54,7 +54,7 @@ func ReplayTool(t *testing.T, file string, call Caller) {
 			input := encode(t, abi.ToolCall{
 				V: abi.Version, Tool: row.Tool, Arguments: row.Arguments,
 				Call: abi.CallInfo{
-					ResponseID: "resp_test", Step: "root/1", Attempt: 1, IdempotencyKey: row.Key,
+					ResponseID: "resp_test", Step: "/1", Attempt: 1, IdempotencyKey: row.Key,
 					Tenant: "default", Model: "demo", DeadlineInMS: 30000,
 				},
 			})

@@ -52,7 +52,7 @@ func TestModule(t *testing.T) {
 		t.Helper()
 		input, err := json.Marshal(abi.ToolCall{
 			V: abi.Version, Tool: "do", Arguments: json.RawMessage(`{"what":"` + what + `"}`),
-			Call: abi.CallInfo{ResponseID: "resp_1", Step: "root/3", Attempt: 2, IdempotencyKey: "resp_1/root/3", Tenant: "default", Model: "demo", DeadlineInMS: 5},
+			Call: abi.CallInfo{ResponseID: "resp_1", Step: "/3", Attempt: 2, IdempotencyKey: "resp_1//3", Tenant: "default", Model: "demo", DeadlineInMS: 5},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -61,7 +61,7 @@ func TestModule(t *testing.T) {
 	}
 	for what, want := range map[string]string{
 		"calls": "1", "log": `"logged"`, "emit": `"emitted"`, "budget": "true", "sleep": "true", "state": "true",
-		"info": `{"response_id":"resp_1","step":"root/3","attempt":2,"idempotency_key":"resp_1/root/3","tenant":"default","model":"demo","deadline_in_ms":5}`,
+		"info": `{"response_id":"resp_1","step":"/3","attempt":2,"idempotency_key":"resp_1//3","tenant":"default","model":"demo","deadline_in_ms":5}`,
 	} {
 		t.Run(what, func(t *testing.T) {
 			r := do(t, env, what)
