@@ -156,6 +156,10 @@ func (c *Claimer) Wake() {
 // Worker returns the id of this host's worker, 0 before it joined.
 func (c *Claimer) Worker() int64 { return c.lease.id() }
 
+// Leased reports whether this host holds its lease, by its own clock: until then
+// nobody takes over what it runs.
+func (c *Claimer) Leased() bool { return c.lease.live() }
+
 // Live reports whether this host holds its lease and takes work.
 func (c *Claimer) Live() bool {
 	c.mu.Lock()

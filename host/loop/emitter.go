@@ -107,6 +107,24 @@ func (e *emitter) commit(w store.Write) error {
 	return e.wait(done)
 }
 
+// record writes w, which has no events, and waits until it is committed or ctx
+// ends; then it may or may not have been.
+func (e *emitter) record(ctx context.Context, w store.Write) error {
+	w.Fence = e.fence
+	done := e.send(w)
+	stop := make(chan error, 1)
+	defer context.AfterFunc(ctx, func() { stop <- context.Cause(ctx) })()
+	select {
+	case err := <-done:
+		return err
+	case err := <-stop:
+		if e.ctx.Err() != nil {
+			return e.wait(done)
+		}
+		return err
+	}
+}
+
 // send queues a write; its events are shown once it is committed.
 func (e *emitter) send(w store.Write) <-chan error {
 	done := make(chan error, 1)

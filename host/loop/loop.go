@@ -6,6 +6,7 @@ package loop
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -58,7 +59,44 @@ type ToolCall struct {
 	Tool      response.ServerTool
 	Arguments []byte // JSON object
 	Info      abi.CallInfo
+	// Depth is how many tools wait for this call: 0 for one of the model's. From
+	// 1 on it borrows its parent's slot.
+	Depth int
+	// Effect is to be called before each operation that changes something
+	// outside. The first time it stores that effects began, under the claim's
+	// fence, and each time it checks that the lease is still held. After an
+	// error the operation must not begin, and the call is to end. It is never
+	// nil and safe for concurrent use.
+	Effect func(ctx context.Context) error
+	Nested Nested // never nil
 }
+
+// Nested runs the tools that a running tool calls, each as a step of its own.
+type Nested interface {
+	// Call runs a tool of the response, by the name that its model knows it by,
+	// or answers from what an earlier try of the caller got for the same call.
+	// n is its place among the calls of the caller's try, from 0. The caller
+	// waits for it, within ctx, which must be the caller's. What the tool wrote
+	// to its plugin's state is committed when Call returns. The error is one
+	// that wraps ErrNestedDenied or ErrNestedBudget; after any other the run is
+	// over and the caller is to end.
+	Call(ctx context.Context, n int, tool string, arguments []byte) (NestedReply, error)
+}
+
+// NestedReply is how a nested call ended: what a model would be told.
+type NestedReply struct {
+	Output  string
+	IsError bool // Output is {"error":{"code","message"}}, or the tool's own text
+}
+
+// The errors that a tool may get for a nested call and go on.
+var (
+	// ErrNestedDenied: the tool is one of those that wait for this call, or too
+	// many do.
+	ErrNestedDenied = errors.New("loop: nested call denied")
+	// ErrNestedBudget: the response has as many steps, or tool calls, as it may.
+	ErrNestedBudget = errors.New("loop: no more tool calls in this response")
+)
 
 // ToolResult is how a try ended.
 type ToolResult struct {
@@ -68,7 +106,14 @@ type ToolResult struct {
 	Output     string        // what the model is told, errors included
 	KV         []store.KVPut // nil unless Class is OK
 	Generation string
-	Fuel       uint64
+	// Fuel is what the guest used. 0 says, of one that is GuestThrottled or
+	// PluginUnavailable, that it did not begin: else it may have, amid its work.
+	Fuel uint64
+	// Detail says why the call failed, and Log is what the guest logged. They
+	// stay on the step: neither the model nor the client is shown them. What is
+	// beyond response.MaxDetail or response.MaxLog is cut.
+	Detail string
+	Log    string
 }
 
 // Options of a Loop. Zero fields take defaults.
@@ -77,6 +122,10 @@ type Options struct {
 	MaxFailures int           // retries a request may spend, 5
 	InPlace     time.Duration // a retry of queued work within this waits here, 2 s; a longer one gives the slot back
 	Logger      hclog.Logger
+	// Live reports whether this host's lease has time left, by its own clock: a
+	// context that ends with the lease may end late on a busy host. nil: only
+	// the context is asked.
+	Live func() bool
 }
 
 // Loop drives responses. It is safe for concurrent use.
@@ -99,6 +148,9 @@ func New(s Store, c *Caller, t Tools, hub *stream.Hub, o Options) *Loop {
 	}
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
+	}
+	if o.Live == nil {
+		o.Live = func() bool { return true }
 	}
 	return &Loop{store: s, caller: c, policy: c.Policy, tools: t, hub: hub, opt: o}
 }
@@ -126,7 +178,7 @@ func (l *Loop) open(ctx context.Context, c queue.Claim) (*run, error) {
 	r := &run{
 		loop: l, claim: c, brief: brief, began: time.Now(),
 		results: make(chan result), tools: map[string]response.ServerTool{},
-		tries: map[int]*tries{},
+		tries: map[int]*tries{}, nested: newLedger(l.opt.Caps),
 	}
 	var rec store.Record
 	if c.Attempt > 1 {
@@ -150,7 +202,13 @@ func (l *Loop) open(ctx context.Context, c queue.Claim) (*run, error) {
 
 // restore brings the steps and the stream to where the last attempt left them.
 func (r *run) restore(rec store.Record) error {
-	r.steps = rec.Steps
+	for _, s := range rec.Steps {
+		r.nested.count(s)
+		if s.Scope == "" {
+			r.steps = append(r.steps, s)
+		}
+	}
+	r.nested.put(rec.Steps...)
 	r.remember(rec.Decisions)
 	if len(rec.Events) == 0 {
 		r.stream = response.NewStream(r.claim.ID, r.claim.ID.Time(), r.brief.Request, r.set.Tools())

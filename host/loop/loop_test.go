@@ -274,7 +274,9 @@ func TestToolRetries(t *testing.T) {
 		state response.StepState
 	}{
 		{"again", 3, response.Completed},
-		{"once_only", 1, response.Failed},
+		{"once_only", 3, response.Completed}, // it begins no effect
+		{"once_effect", 1, response.Failed},
+		{"opaque", 1, response.Failed},
 	}
 	for _, tt := range tests {
 		t.Run(tt.tool, func(t *testing.T) {
@@ -283,7 +285,10 @@ func TestToolRetries(t *testing.T) {
 			var n atomic.Int32
 			var mu sync.Mutex
 			keys := map[string]bool{}
-			r.tools.calls[tt.tool] = func(_ context.Context, c loop.ToolCall) loop.ToolResult {
+			r.tools.calls[tt.tool] = func(ctx context.Context, c loop.ToolCall) loop.ToolResult {
+				if strings.HasSuffix(tt.tool, "effect") {
+					r.check(c.Effect(ctx))
+				}
 				mu.Lock()
 				keys[c.Info.IdempotencyKey] = true
 				mu.Unlock()

@@ -43,12 +43,17 @@ type spy struct {
 	*store.Store
 	mu     sync.Mutex
 	writes []store.Write
+	before func(w store.Write) // called with each write; may be nil
 }
 
 func (s *spy) WriteAsync(w store.Write, done func(error)) {
 	s.mu.Lock()
 	s.writes = append(s.writes, w)
+	before := s.before
 	s.mu.Unlock()
+	if before != nil {
+		before(w)
+	}
 	s.Store.WriteAsync(w, done)
 }
 
@@ -249,7 +254,7 @@ func (o object) text() string {
 const plugin = "test"
 
 // tools are server tools made of functions. Names that begin with "once" are
-// once, with "state" stateful and idempotent, the rest idempotent.
+// once, with "opaque" once and opaque, with "pure" pure, the rest idempotent.
 type tools struct {
 	calls    map[string]func(context.Context, loop.ToolCall) loop.ToolResult
 	released sync.WaitGroup
@@ -259,12 +264,16 @@ func (t *tools) list() []response.ServerTool {
 	var all []response.ServerTool
 	for name := range t.calls {
 		effects := "idempotent"
-		if strings.HasPrefix(name, "once") {
+		opaque := strings.HasPrefix(name, "opaque")
+		switch {
+		case strings.HasPrefix(name, "once"), opaque:
 			effects = "once"
+		case strings.HasPrefix(name, "pure"):
+			effects = "pure"
 		}
 		all = append(all, response.ServerTool{
 			Offer:   response.Offer{Name: name, Plugin: plugin, Tool: name},
-			Effects: effects, Parameters: json.RawMessage(`{"type":"object"}`), Timeout: 10 * time.Second,
+			Effects: effects, Parameters: json.RawMessage(`{"type":"object"}`), Timeout: 10 * time.Second, Opaque: opaque,
 		})
 	}
 	return all

@@ -26,7 +26,8 @@ type run struct {
 
 	stream  *response.Stream
 	out     *emitter
-	steps   []response.Step // the chain, by ordinal
+	steps   []response.Step // the chain, by ordinal: those of scope ""
+	nested  *ledger         // of all other scopes
 	pending store.Write     // settled since the last commit, with its events
 	results chan result
 	live    int            // steps that run
@@ -94,7 +95,9 @@ func (r *run) drive() (store.Ending, error) {
 }
 
 func (r *run) view() response.View {
+	steps, calls := r.nested.counts()
 	return response.View{
+		NestedSteps: steps, NestedCalls: calls,
 		Request: r.brief.Request, Steps: r.steps, Attempt: r.claim.Attempt, Tools: r.tools,
 		Check: r.set.Check, Caps: r.loop.opt.Caps, Age: r.age(),
 	}
@@ -123,17 +126,17 @@ func (r *run) due(steps []response.Step) (ready []response.Step, least, longest 
 // begin records steps as running, to be committed before they run.
 func (r *run) begin(steps []response.Step) {
 	for i, s := range steps {
-		s.State, s.Verdict = response.Running, response.Unasked
-		s.Tries++
-		s.Attempt = r.claim.Attempt
-		steps[i] = s
-		r.put(s)
+		steps[i] = s.Begin(r.claim.Attempt, r.tool(s))
+		r.put(steps[i])
 	}
 }
 
-// put replaces a step of the chain, or adds it, and marks it for the next commit.
+// put replaces a step of the chain, or adds it, and marks it for the next
+// commit, with what it leaves behind.
 func (r *run) put(s response.Step) {
-	r.pending.Steps = append(r.pending.Steps, s)
+	all := r.nested.settle(s)
+	r.pending.Steps = append(r.pending.Steps, all...)
+	r.nested.put(all...)
 	for i := range r.steps {
 		if r.steps[i].Ordinal == s.Ordinal {
 			r.steps[i] = s
@@ -141,6 +144,7 @@ func (r *run) put(s response.Step) {
 		}
 	}
 	r.steps = append(r.steps, s)
+	r.nested.count(s)
 }
 
 // settle takes over steps that Next settled without running them.
@@ -260,20 +264,26 @@ const maxConflicts = 100
 // state. If what the call had read was changed meanwhile, by another call of
 // this host or of another one, nothing is written and the step runs again
 // under the same key: no write is lost, and none is made from an old reading.
+// A step that must not run again fails.
 func (r *run) settleState(res result, t *tries) {
 	s := res.step
-	err := r.out.commit(store.Write{Steps: []response.Step{s}, KV: res.kv})
+	all := r.nested.settle(s)
+	err := r.out.commit(store.Write{Steps: all, KV: res.kv})
 	switch {
 	case err == nil:
 		r.putUnstored(s) // it is stored
+		r.nested.put(all...)
 		r.emit(r.stream.ToolDone(s.CallID, res.receipt))
 	case !errors.Is(err, store.ErrConflict):
 		r.cancel(err)
+	case !s.Repeatable():
+		r.putUnstored(res.unwritten(queue.StepAbandoned, "step_abandoned").step)
 	case t.conflicts >= maxConflicts:
-		r.putUnstored(res.failed(queue.HostError, 0, "").step)
+		r.putUnstored(res.unwritten(queue.HostError, "").step)
 	default:
 		t.conflicts++
-		s.State, s.Output, s.Class, s.Tries = response.Planned, nil, "", s.Tries-1
+		s = s.Again()
+		s.Tries--
 		r.put(s)
 	}
 }

@@ -1,7 +1,6 @@
 package loop
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -86,51 +85,11 @@ func (res result) failed(class queue.Class, status int, code string) result {
 	return res
 }
 
-// callTool runs one try of a tool call.
-func (r *run) callTool(s response.Step) result {
-	res := result{step: s}
-	t := r.tool(s)
-	ctx, cancel := r.ctx, context.CancelFunc(func() {})
-	if t.Timeout > 0 {
-		ctx, cancel = context.WithTimeout(r.ctx, t.Timeout)
-	}
-	defer cancel()
-	info := abi.CallInfo{
-		ResponseID: "resp_" + r.claim.ID.String(), Step: s.Key(), Attempt: r.claim.Attempt,
-		IdempotencyKey: s.IdempotencyKey(r.claim.ID), Tenant: r.claim.Tenant, Model: r.claim.Model,
-	}
-	if end, ok := ctx.Deadline(); ok {
-		info.DeadlineInMS = max(1, time.Until(end).Milliseconds())
-	}
-	out := r.set.Call(ctx, ToolCall{Tool: t, Arguments: s.Input, Info: info})
-	if r.ctx.Err() != nil && out.Class != queue.OK {
-		res.stopped = true
-		return res
-	}
-	res.step.Output, res.step.Fuel, res.step.Code = []byte(out.Output), out.Fuel, out.Code
-	if out.Generation != "" {
-		res.step.Generation = out.Generation
-	}
-	res.receipt = response.ToolReceipt{Output: out.Output}
-	if out.Class != queue.OK {
-		res = res.failed(out.Class, 0, out.Code)
-		if out.RetryAfter >= 0 {
-			res.step.RetryAfter = out.RetryAfter.Milliseconds()
-		}
-		return res
-	}
-	res.step.State, res.step.Class, res.kv = response.Completed, queue.OK, out.KV
-	return res
-}
-
-// tool returns the tool of a step, which names it by plugin and bare name.
-func (r *run) tool(s response.Step) response.ServerTool {
-	for _, t := range r.tools {
-		if t.Plugin == s.Plugin && t.Tool == s.Tool {
-			return t
-		}
-	}
-	return response.ServerTool{Offer: response.Offer{Plugin: s.Plugin, Tool: s.Tool}}
+// unwritten is how a call that succeeded failed all the same, since what it
+// wrote to its plugin's state was refused. Its output says what is not so.
+func (res result) unwritten(class queue.Class, code string) result {
+	res.step.Output = nil
+	return res.failed(class, 0, code)
 }
 
 // ask puts failed tries to the retry policy and takes over its verdicts.

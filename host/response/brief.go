@@ -22,6 +22,9 @@ type ServerTool struct {
 	Effects     string          // "pure", "idempotent" or "once"; anything else counts as "once"
 	Generation  string
 	Timeout     time.Duration
+	// Opaque: the host does not see when the tool begins to change something
+	// outside, so it takes each try for having begun to.
+	Opaque bool
 }
 
 // Brief is what the store keeps as the body of a request for a response.

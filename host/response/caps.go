@@ -21,6 +21,13 @@ func (c Caps) withDefaults() Caps {
 	return c
 }
 
+// Room reports whether a tool call may be added to a response that has so many
+// steps, and so many tool calls that were not skipped, nested ones included.
+func (c Caps) Room(steps, calls int) bool {
+	c = c.withDefaults()
+	return steps < c.Steps && calls < c.ToolCalls
+}
+
 func orDefault(n, unset int) int {
 	if n <= 0 {
 		return unset

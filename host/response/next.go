@@ -21,7 +21,11 @@ type View struct {
 	// shown to the model. nil: not checked.
 	Check func(ServerTool, []byte) error
 	Caps  Caps
-	Age   time.Duration
+	// NestedSteps and NestedCalls count the steps in the scopes of Steps, and of
+	// them those that were not skipped. They count toward Caps, but not toward
+	// the request's max_tool_calls, which is about the calls that the client sees.
+	NestedSteps, NestedCalls int
+	Age                      time.Duration
 }
 
 // Action says how to read a Plan.
@@ -105,16 +109,16 @@ func (p *planner) frontier() (Plan, bool) {
 		switch {
 		case s.State == Running && !begun:
 			running++
-		case begun && !s.repeatable():
+		case begun && !s.Repeatable():
 			settle = append(settle, s.end(Abandoned, queue.StepAbandoned, "step_abandoned"))
 		case late:
 			settle = append(settle, s.end(lateState(s), queue.ClassDeadline, "timeout"))
 		case s.State == Failed && s.Verdict == Unasked && !s.told():
 			ask = append(ask, s)
-		case s.State == Failed && s.Verdict == Unasked, s.Began() && !begun && !s.repeatable():
+		case s.State == Failed && s.Verdict == Unasked, s.Began() && !begun && !s.Repeatable():
 			settle = append(settle, s.end(Failed, s.Class, s.Code))
 		default:
-			run = append(run, s.again())
+			run = append(run, s.Again())
 		}
 	}
 	switch {
@@ -138,22 +142,12 @@ func lateState(s Step) StepState {
 	return Skipped
 }
 
-// repeatable reports whether the step may be begun again once it was begun.
-func (s Step) repeatable() bool {
-	return s.Kind == ModelCall || s.Effects == "pure" || s.Effects == "idempotent"
-}
-
-// Began reports whether a try of the step may have done something: a tool that
-// was refused for want of room or of its plugin did not.
-func (s Step) Began() bool {
-	return s.Tries > 0 && s.Class != queue.GuestThrottled && s.Class != queue.PluginUnavailable
-}
-
-// again is the step before its next try: nothing is left of the last one but
-// what it used.
-func (s Step) again() Step {
+// Again is the step before its next try: nothing is left of the last one but
+// what it used and whether it began an effect.
+func (s Step) Again() Step {
 	s.State, s.Verdict, s.Output = Planned, Unasked, nil
 	s.Class, s.Status, s.Code, s.RetryAfter = "", 0, "", -1
+	s.Detail, s.Log = "", ""
 	return s
 }
 
@@ -205,7 +199,7 @@ func (p *planner) modelCall() Plan {
 		return Plan{Action: Incomplete, Reason: reasonTokens}
 	case calls >= p.caps.ModelCalls:
 		return overCap(fmt.Sprintf("The response reached its limit of %d model calls.", p.caps.ModelCalls))
-	case len(p.Steps) >= p.caps.Steps:
+	case len(p.Steps)+p.NestedSteps >= p.caps.Steps:
 		return overCap(fmt.Sprintf("The response reached its limit of %d steps.", p.caps.Steps))
 	case p.caps.Wall > 0 && p.Age >= p.caps.Wall:
 		return Plan{Action: Fail, Failure: FailureOf(Step{Class: queue.ClassDeadline})}
@@ -254,9 +248,9 @@ func (p *planner) calls(base int, calls []Call) Plan {
 		return Plan{Action: Complete}
 	case len(fresh) == 0:
 		return p.modelCall()
-	case executed > p.caps.ToolCalls:
+	case executed+p.NestedCalls > p.caps.ToolCalls:
 		return overCap(fmt.Sprintf("The response reached its limit of %d tool calls.", p.caps.ToolCalls))
-	case len(p.Steps)+len(fresh) > p.caps.Steps:
+	case len(p.Steps)+p.NestedSteps+len(fresh) > p.caps.Steps:
 		return overCap(fmt.Sprintf("The response reached its limit of %d steps.", p.caps.Steps))
 	}
 	if skipped := slices.DeleteFunc(slices.Clone(fresh), func(s Step) bool { return !s.Settled() }); len(skipped) > 0 {
@@ -266,7 +260,11 @@ func (p *planner) calls(base int, calls []Call) Plan {
 	return Plan{Action: Do, Run: fresh[:width], Record: fresh[width:]}
 }
 
-const codeMaxToolCalls = "max_tool_calls"
+const (
+	codeMaxToolCalls = "max_tool_calls"
+	codeUnknownTool  = "unknown_tool"
+	unknownTool      = "There is no tool with this name."
+)
 
 // toolCall returns the step of one call, skipped if it cannot be run.
 func (p *planner) toolCall(set toolset, c Call, ordinal, executed int) Step {
@@ -276,20 +274,20 @@ func (p *planner) toolCall(set toolset, c Call, ordinal, executed int) Step {
 		Tool: tool.Tool, Plugin: tool.Plugin, Effects: tool.Effects, Generation: tool.Generation,
 		Input: []byte(c.Arguments), RetryAfter: -1,
 	}
-	if !s.repeatable() {
+	if !s.harmless() {
 		s.Effects = "once"
 	}
 	switch {
 	case !ok && !set.known(c.Name):
 		s.Tool = c.Name
-		return s.skip("unknown_tool", "There is no tool with this name.")
+		return s.skip(codeUnknownTool, unknownTool)
 	case set.origin(c.Name) == nobody:
 		if !ok {
 			s.Tool = c.Name
 		}
 		return s.skip("tool_not_allowed", "This tool must not be called here.")
 	}
-	if why := p.broken(tool, s.Input); why != "" {
+	if why := broken(p.Check, tool, s.Input); why != "" {
 		return s.skip(codeInvalidArgs, why)
 	}
 	if limit := p.Request.MaxToolCalls; limit != nil && int64(executed) >= *limit {
@@ -305,15 +303,15 @@ func (s Step) skip(code, message string) Step {
 }
 
 // broken says why the arguments cannot be given to the tool; "" if they can.
-func (p *planner) broken(tool ServerTool, args []byte) string {
+func broken(check func(ServerTool, []byte) error, tool ServerTool, args []byte) string {
 	trimmed := bytes.TrimSpace(args)
 	if !json.Valid(trimmed) || trimmed[0] != '{' {
 		return fmt.Sprintf("The arguments are not a JSON object: %.200q.", trimmed)
 	}
-	if p.Check == nil {
+	if check == nil {
 		return ""
 	}
-	if err := p.Check(tool, trimmed); err != nil {
+	if err := check(tool, trimmed); err != nil {
 		return fmt.Sprintf("The arguments do not match the tool's schema: %.1000s", err)
 	}
 	return ""

@@ -32,8 +32,14 @@ func keys(steps []response.Step) []string {
 // of siblings.
 func TestNextFrontier(t *testing.T) {
 	running := func(attempt int, effects string) response.Step {
-		return response.Step{State: response.Running, Attempt: attempt, Tries: 1, Effects: effects}
+		return response.Step{State: response.Running, Attempt: attempt, Tries: 1, Effects: effects, EffectStarted: true}
 	}
+	began := func(s response.Step) response.Step {
+		s.EffectStarted = true
+		return s
+	}
+	harmless := running(1, "once")
+	harmless.EffectStarted = false
 	planned := response.Step{State: response.Planned, Effects: "once"}
 	done := response.Step{State: response.Completed, Effects: "pure", Output: []byte("x")}
 	for _, tc := range []struct {
@@ -51,11 +57,14 @@ func TestNextFrontier(t *testing.T) {
 		{name: "lost pure", steps: chain(running(1, "pure")), run: []string{"/1 planned"}},
 		{name: "lost idempotent", steps: chain(running(1, "idempotent")), run: []string{"/1 planned"}},
 		{name: "lost once", steps: chain(running(1, "once")), settle: []string{"/1 abandoned"}},
+		{name: "lost once without an effect", steps: chain(harmless), run: []string{"/1 planned"}},
 		{name: "lost undeclared", steps: chain(running(1, "")), settle: []string{"/1 abandoned"}},
 		{name: "lost mix: the abandoned one first", steps: chain(done, running(1, "pure"), running(1, "once"), planned), settle: []string{"/3 abandoned"}},
 		{name: "failed and in flight", steps: chain(response.Step{State: response.Failed, Class: queue.GuestTrap, Tries: 1, Effects: "pure"}, running(2, "pure")), ask: []string{"/1 failed"}},
-		{name: "the policy's retry of a once step", steps: chain(response.Step{State: response.Planned, Verdict: response.Retry, Tries: 1, Effects: "once"}), settle: []string{"/1 failed"}},
-		{name: "the policy's retry of a once step that was refused", steps: chain(response.Step{State: response.Planned, Verdict: response.Retry, Tries: 1, Effects: "once", Class: queue.GuestThrottled}), run: []string{"/1 planned"}},
+		{name: "the policy's retry of a once step", steps: chain(began(response.Step{State: response.Planned, Verdict: response.Retry, Tries: 1, Effects: "once"})), settle: []string{"/1 failed"}},
+		{name: "the policy's retry of a once step that ran out of the tenant's fuel amid its effects", steps: chain(began(response.Step{State: response.Planned, Verdict: response.Retry, Tries: 1, Effects: "once", Class: queue.GuestThrottled})), settle: []string{"/1 failed"}},
+		{name: "the policy's retry of a once step without an effect", steps: chain(response.Step{State: response.Planned, Verdict: response.Retry, Tries: 1, Effects: "once", Class: queue.GuestTrap}), run: []string{"/1 planned"}},
+		{name: "the policy's retry of an idempotent step", steps: chain(began(response.Step{State: response.Planned, Verdict: response.Retry, Tries: 1, Effects: "idempotent"})), run: []string{"/1 planned"}},
 		{name: "all done", steps: chain(done, done), run: []string{"/3 planned"}},
 		{name: "siblings before the model call settle nothing", steps: []response.Step{{Kind: response.ModelCall, State: response.Running, Attempt: 1, Tries: 1}}, run: []string{"/0 planned"}},
 		{name: "too late to run", steps: chain(planned, done), age: time.Hour, settle: []string{"/1 skipped"}},

@@ -55,12 +55,13 @@ func newSim(t *testing.T, files map[string]string) *sim {
 			t.Fatalf("context.json: %v", err)
 		}
 	}
-	for line := range strings.Lines(files["tools"]) { // NAME PLUGIN TOOL EFFECTS
+	for line := range strings.Lines(files["tools"]) { // NAME PLUGIN TOOL EFFECTS [opaque]
 		f := strings.Fields(line)
 		o := response.Offer{Name: f[0], Plugin: f[1], Tool: f[2]}
 		s.brief.Offers = append(s.brief.Offers, o)
 		s.tools = append(s.tools, response.ServerTool{
 			Offer: o, Description: "does " + f[2], Effects: f[3], Parameters: json.RawMessage(`{"type":"object"}`),
+			Opaque: len(f) > 4,
 		})
 	}
 	s.order = strings.Fields(files["order"])
@@ -235,8 +236,12 @@ func (s *sim) run() *sim {
 }
 
 func (s *sim) begin(st response.Step) response.Step {
-	st.State, st.Attempt = response.Running, s.attempt
-	st.Tries++
+	i := slices.IndexFunc(s.tools, func(t response.ServerTool) bool { return t.Plugin == st.Plugin && t.Tool == st.Tool })
+	var tool response.ServerTool
+	if i >= 0 {
+		tool = s.tools[i]
+	}
+	st = st.Begin(s.attempt, tool)
 	s.put(st)
 	return st
 }
@@ -390,7 +395,8 @@ func chunkOf(word, arg, line string) string {
 }
 
 // tool plays tool/CALLID/TRY, or tool/CALLID, or a default: the first line may
-// be "error CLASS CODE" or "crash", else all of it is the output.
+// be "error CLASS CODE" or "crash", else all of it is the output. A line
+// "effect" before it begins one.
 func (s *sim) tool(st response.Step) (crashed bool) {
 	script, ok := s.files[fmt.Sprintf("tool/%s/%d", st.CallID, st.Tries)]
 	if !ok {
@@ -400,6 +406,10 @@ func (s *sim) tool(st response.Step) (crashed bool) {
 		script = "result of " + st.CallID
 	}
 	script = strings.TrimSuffix(script, "\n")
+	if rest, ok := strings.CutPrefix(script, "effect\n"); ok {
+		script, st.EffectStarted = rest, true
+		s.put(st)
+	}
 	switch f := strings.Fields(script); {
 	case len(f) > 0 && f[0] == "crash":
 		return true

@@ -28,7 +28,7 @@ const (
 	Completed StepState = "completed"
 	Failed    StepState = "failed"    // settled only with Verdict Final
 	Skipped   StepState = "skipped"   // never run: over a cap, unknown tool, broken arguments
-	Abandoned StepState = "abandoned" // a once step that was running when its worker died
+	Abandoned StepState = "abandoned" // a once step that had begun an effect when its worker died
 )
 
 // Verdict is what the retry policy said of a failed try.
@@ -43,13 +43,16 @@ const (
 
 // Step is one unit of a response, identified by (response, Scope, Ordinal).
 type Step struct {
-	Scope   string // "" for the response itself
-	Ordinal int    // from 0, in planning order
+	// Scope is "" for what the response itself does, and the Key of a tool call
+	// for the calls that its tool makes.
+	Scope   string
+	Ordinal int // from 0, in planning order
 	Kind    StepKind
 	State   StepState
 	Verdict Verdict // not stored: settled writes happen after the verdict
 	// CallID, Tool, Plugin and Effects belong to tool calls. CallID is the
-	// model's id of the call; Effects is "pure", "idempotent" or "once".
+	// model's id of the call, and NestedID of one that a tool made; Effects is
+	// "pure", "idempotent" or "once".
 	CallID  string
 	Tool    string
 	Plugin  string
@@ -68,7 +71,21 @@ type Step struct {
 	RetryAfter int64  // milliseconds, -1: not said
 	Usage      Usage
 	Fuel       uint64
+	// EffectStarted says that a try of a tool call began to change something
+	// outside. It is stored before the change is made.
+	EffectStarted bool
+	// Detail says why the last try failed, with the plugin's own names, and Log
+	// is what it logged: the tenant's, not for the model or the client. They are
+	// at most MaxDetail and MaxLog bytes of any text.
+	Detail string
+	Log    string
 }
+
+// The most bytes of a step's Detail and Log.
+const (
+	MaxDetail = 4 << 10
+	MaxLog    = 16 << 10
+)
 
 // Settled reports whether nothing changes the step any more.
 func (s Step) Settled() bool {
@@ -82,6 +99,24 @@ func (s Step) Settled() bool {
 	}
 	return false
 }
+
+// Begin returns the step in its next try, which attempt makes with tool.
+func (s Step) Begin(attempt int, tool ServerTool) Step {
+	s.State, s.Verdict, s.Attempt = Running, Unasked, attempt
+	s.Tries++
+	s.EffectStarted = s.EffectStarted || tool.Opaque
+	return s
+}
+
+// Began reports whether a try of the step may have changed something outside.
+func (s Step) Began() bool { return s.EffectStarted }
+
+// Repeatable reports whether the step may be begun again once it was begun: a
+// once tool as long as no try has begun an effect.
+func (s Step) Repeatable() bool { return s.Kind == ModelCall || s.harmless() || !s.EffectStarted }
+
+// harmless reports whether the tool says that it may be run again.
+func (s Step) harmless() bool { return s.Effects == "pure" || s.Effects == "idempotent" }
 
 // Key returns "<scope>/<ordinal>".
 func (s Step) Key() string { return s.Scope + "/" + strconv.Itoa(s.Ordinal) }

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/response"
 )
 
 var (
@@ -58,6 +59,32 @@ func (w *Write) UsedBy(u Usage) (tenant, model string) {
 func (p *KVPut) Holds(value []byte, have bool) bool {
 	return !p.Checked || (p.Had == have && bytes.Equal(p.Was, value))
 }
+
+// Bounds returns the keys of the range as an interval: least ≤ key < end, but
+// for After itself. An end of "" is none. The prefix is no pattern, so no
+// character in it means anything but itself.
+func (r KVRange) Bounds() (least, end string) { return max(r.Prefix, r.After), afterPrefix(r.Prefix) }
+
+// afterPrefix returns the least text that comes, by bytes, after all that begin
+// with prefix; "" when there is none. It is UTF-8 where prefix is: a database
+// would not take it otherwise.
+func afterPrefix(prefix string) string {
+	for prefix != "" {
+		r, n := utf8.DecodeLastRuneInString(prefix)
+		prefix = prefix[:len(prefix)-n]
+		switch {
+		case r == utf8.MaxRune:
+		case r+1 == surrogateMin:
+			return prefix + string(rune(surrogateMax+1))
+		default:
+			return prefix + string(r+1)
+		}
+	}
+	return ""
+}
+
+// Runes between these are no text.
+const surrogateMin, surrogateMax = 0xD800, 0xDFFF
 
 // After returns why the events of w may not follow the one stored last, -1 for
 // none: an error that wraps ErrExists or ErrInvalid.
@@ -162,8 +189,8 @@ func (w *Write) checkEvents(queue.Fence) error {
 	return nil
 }
 
-// checkNames leaves CallID and Tool alone: a model wrote them, so they are
-// stored as bytes and any text is legal.
+// checkNames leaves CallID, Tool, Detail and Log alone: a model or a guest wrote
+// them, so they are stored as bytes and any text is legal.
 func (w *Write) checkNames(queue.Fence) error {
 	for _, s := range w.Steps {
 		if err := names("step", s.Scope, string(s.Kind), string(s.State), s.Plugin, s.Effects, s.Generation, string(s.Class), s.Code); err != nil {
@@ -179,11 +206,16 @@ func (w *Write) checkNames(queue.Fence) error {
 		if kv.Plugin == "" || kv.Key == "" {
 			return fmt.Errorf("kv without plugin or key: %w", ErrInvalid)
 		}
-		if !kv.Had && len(kv.Was) > 0 {
-			return fmt.Errorf("kv %q %q: was something and was not there: %w", kv.Plugin, kv.Key, ErrInvalid)
-		}
 		if err := names("kv", kv.Plugin, kv.Key); err != nil {
 			return err
+		}
+		switch {
+		case !kv.Had && len(kv.Was) > 0:
+			return fmt.Errorf("kv %q %q: was something and was not there: %w", kv.Plugin, kv.Key, ErrInvalid)
+		case kv.TTL < 0:
+			return fmt.Errorf("kv %q %q: ttl %s is negative: %w", kv.Plugin, kv.Key, kv.TTL, ErrInvalid)
+		case kv.Delete && (len(kv.Value) > 0 || kv.TTL != 0):
+			return fmt.Errorf("kv %q %q: deletes and puts: %w", kv.Plugin, kv.Key, ErrInvalid)
 		}
 	}
 	for _, u := range w.Usage {
@@ -196,6 +228,9 @@ func (w *Write) checkNames(queue.Fence) error {
 
 func (w *Write) checkCounts(queue.Fence) error {
 	for _, s := range w.Steps {
+		if len(s.Detail) > response.MaxDetail || len(s.Log) > response.MaxLog {
+			return fmt.Errorf("step %s: detail of %d bytes, log of %d: %w", s.Key(), len(s.Detail), len(s.Log), ErrInvalid)
+		}
 		if s.Ordinal < 0 || s.Ordinal > math.MaxInt32 || s.Fuel > math.MaxInt64 {
 			return fmt.Errorf("step %s: ordinal or fuel out of range: %w", s.Key(), ErrInvalid)
 		}
@@ -227,7 +262,7 @@ func (w *Write) size() int64 {
 		n += 256 + len(w.Insert.Body)
 	}
 	for _, s := range w.Steps {
-		n += 256 + len(s.Input) + len(s.Output)
+		n += 256 + len(s.Input) + len(s.Output) + len(s.Detail) + len(s.Log)
 	}
 	for _, e := range w.Events {
 		n += 32 + len(e.Data)

@@ -3,8 +3,10 @@ package store_test
 import (
 	"errors"
 	"math"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
@@ -73,8 +75,17 @@ func TestRules(t *testing.T) {
 		{"NUL in kv value", store.Write{Fence: running, KV: []store.KVPut{{Plugin: "p", Key: "k", Value: []byte{0}}}}, nil},
 		{"checked kv", store.Write{Fence: running, KV: []store.KVPut{{Plugin: "p", Key: "k", Checked: true, Had: true, Was: []byte{0}}}}, nil},
 		{"kv was what was not there", store.Write{Fence: running, KV: []store.KVPut{{Plugin: "p", Key: "k", Checked: true, Was: []byte{0}}}}, store.ErrInvalid},
+		{"kv deleted", store.Write{Fence: running, KV: []store.KVPut{{Plugin: "p", Key: "k", Delete: true, Checked: true, Had: true, Was: []byte{0}}}}, nil},
+		{"kv deleted and put", store.Write{Fence: running, KV: []store.KVPut{{Plugin: "p", Key: "k", Delete: true, Value: []byte{0}}}}, store.ErrInvalid},
+		{"kv deleted for a time", store.Write{Fence: running, KV: []store.KVPut{{Plugin: "p", Key: "k", Delete: true, TTL: 1}}}, store.ErrInvalid},
+		{"kv for a time", store.Write{Fence: running, KV: []store.KVPut{{Plugin: "p", Key: "k", TTL: 1}}}, nil},
+		{"kv for less than no time", store.Write{Fence: running, KV: []store.KVPut{{Plugin: "p", Key: "k", TTL: -1}}}, store.ErrInvalid},
 		{"NUL in usage's tenant", store.Write{Fence: running, Usage: []store.Usage{{Tenant: "\x00"}}}, store.ErrInvalid},
 		{"NUL in a model's text", store.Write{Fence: running, Steps: []response.Step{{CallID: "\x00", Tool: "\x00"}}}, nil},
+		{"NUL in a plugin's text", store.Write{Fence: running, Steps: []response.Step{{Detail: "\x00", Log: "\xff"}}}, nil},
+		{"longest texts", store.Write{Fence: running, Steps: []response.Step{{Detail: strings.Repeat("d", response.MaxDetail), Log: strings.Repeat("l", response.MaxLog)}}}, nil},
+		{"long detail", store.Write{Fence: running, Steps: []response.Step{{Detail: strings.Repeat("d", response.MaxDetail+1)}}}, store.ErrInvalid},
+		{"long log", store.Write{Fence: running, Steps: []response.Step{{Log: strings.Repeat("l", response.MaxLog+1)}}}, store.ErrInvalid},
 		{"NUL in scope", store.Write{Fence: running, Steps: []response.Step{{Scope: "\x00"}}}, store.ErrInvalid},
 		{"fuel out of range", store.Write{Fence: running, Decisions: []store.Decision{{Fuel: math.MaxUint64}}}, store.ErrInvalid},
 		{"no id", store.Write{Usage: []store.Usage{{}}}, store.ErrInvalid},
@@ -99,6 +110,9 @@ func TestNamesAreRefusedEverywhere(t *testing.T) {
 	_, getErr := s.Get(ctx, "\x00", queue.ID{1}, store.Parts{})
 	_, _, cancelErr := s.Cancel(ctx, "\x00", queue.ID{1})
 	_, _, kvErr := s.KVGet(ctx, "t", "p", "\xff")
+	_, prefixErr := s.KVList(ctx, "t", "p", "\x00", "", 1)
+	_, afterErr := s.KVList(ctx, "t", "p", "", "\xff", 1)
+	_, _, usedErr := s.KVUsed(ctx, "\x00", "p")
 	_, claimErr := s.Claim(ctx, store.ClaimRequest{Models: []string{"\x00"}, N: 1})
 	_, beatErr := s.Heartbeat(ctx, store.Beat{Host: "\x00"})
 	for _, c := range []struct {
@@ -109,6 +123,9 @@ func TestNamesAreRefusedEverywhere(t *testing.T) {
 		{"Cancel", cancelErr, queue.ErrNotFound},
 		{"Delete", s.Delete(ctx, "\x00", queue.ID{1}), queue.ErrNotFound},
 		{"KVGet", kvErr, store.ErrInvalid},
+		{"KVList prefix", prefixErr, store.ErrInvalid},
+		{"KVList after", afterErr, store.ErrInvalid},
+		{"KVUsed", usedErr, store.ErrInvalid},
 		{"Claim", claimErr, store.ErrInvalid},
 		{"Heartbeat", beatErr, store.ErrInvalid},
 		{"SetLanes name", s.SetLanes(ctx, []queue.Lane{{Tenant: "\x00", Model: "m"}}), store.ErrInvalid},
@@ -118,5 +135,33 @@ func TestNamesAreRefusedEverywhere(t *testing.T) {
 		if !errors.Is(c.got, c.want) {
 			t.Errorf("%s: got %v, want %v", c.name, c.got, c.want)
 		}
+	}
+}
+
+// TestBounds: what lies in the bounds of a range begins with its prefix, or
+// does not come after After.
+func TestBounds(t *testing.T) {
+	keys := []string{"a", "a%", "a\x7f", "b", "¿", "À", "\uD7FF", "\uD7FFx", "\uE000", "\U0010FFFF", "\U0010FFFFz", "z\U0010FFFF", "z\U0010FFFFa", "{"}
+	for _, prefix := range append(keys, "") {
+		for _, after := range append(keys, "") {
+			r := store.KVRange{Prefix: prefix, After: after}
+			least, end := r.Bounds()
+			if !utf8.ValidString(least) || !utf8.ValidString(end) {
+				t.Errorf("%q after %q: bounds %q and %q are no text", prefix, after, least, end)
+			}
+			for _, k := range keys {
+				want := strings.HasPrefix(k, prefix) && k > after
+				if got := k >= least && k != after && (end == "" || k < end); got != want {
+					t.Errorf("%q, prefix %q after %q: got %t, want %t", k, prefix, after, got, want)
+				}
+			}
+		}
+	}
+}
+
+func TestListOfNothing(t *testing.T) {
+	s := store.New(&fake{}, store.Options{}) // its driver has no KVList
+	if keys, err := s.KVList(t.Context(), "t", "p", "", "", 0); err != nil || keys != nil {
+		t.Errorf("KVList: got %q, %v, want none", keys, err)
 	}
 }

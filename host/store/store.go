@@ -34,8 +34,9 @@ type Driver interface {
 	Heartbeat(ctx context.Context, b Beat) (Pulse, error)
 
 	// Sweep moves on what time alone moves: waiting requests that are due,
-	// requests past their deadline, requests of dead workers; it recomputes
-	// lanes. Any number of hosts may call it at once.
+	// requests past their deadline, requests of dead workers, plugins' keys
+	// whose time is up; it recomputes lanes. Any number of hosts may call it at
+	// once.
 	Sweep(ctx context.Context, s SweepRequest) (Swept, error)
 
 	// Cancel moves a request to Canceled where the state table allows it and
@@ -57,8 +58,16 @@ type Driver interface {
 	// its usage. It wraps queue.ErrNotFound or queue.ErrRunning.
 	Delete(ctx context.Context, tenant string, id queue.ID) error
 
-	// KVGet returns the committed value of a plugin's key.
+	// KVGet returns the committed value of a plugin's key. To it, to KVList and
+	// KVUsed, and to checked puts, a key whose time is up is not there.
 	KVGet(ctx context.Context, tenant, plugin, key string) (value []byte, ok bool, err error)
+
+	// KVList returns the committed keys in a range, ascending by their bytes.
+	KVList(ctx context.Context, r KVRange) (keys []string, err error)
+
+	// KVUsed counts the committed keys of a plugin, and the bytes of them and
+	// their values.
+	KVUsed(ctx context.Context, tenant, plugin string) (keys int, bytes int64, err error)
 
 	// SetLanes creates or changes lanes. Setting a cap counts what runs.
 	SetLanes(ctx context.Context, lanes []queue.Lane) error
@@ -133,11 +142,24 @@ type KVPut struct {
 	Plugin string
 	Key    string
 	Value  []byte
+	Delete bool // the key goes, if it is there; Value and TTL are not set
+	// TTL is how long the key stays, by the database's clock, from this write
+	// on; 0: for ever.
+	TTL time.Duration
 	// Checked: the write is refused with ErrConflict unless the value before
 	// it is still Was or, where Had is not set, there still is none.
 	Checked bool
 	Was     []byte
 	Had     bool
+}
+
+// KVRange is a part of a plugin's keys: those that begin with Prefix and come
+// after After.
+type KVRange struct {
+	Tenant, Plugin string
+	Prefix         string // "": any
+	After          string // "": from the first
+	Limit          int    // at most so many keys
 }
 
 // Usage is what one try used: append-only.
@@ -218,14 +240,15 @@ type SweepRequest struct {
 	Limit    int           // of rows moved per kind in one transaction; 0: 500
 }
 
-// ExpireRounds is how many times Limit a sweep expires at most, each in a
-// transaction of its own: many deadlines may pass at once, and requests that
-// ended so are in the way of those that did not.
+// ExpireRounds is how many times Limit a sweep expires at most, requests and
+// plugins' keys alike, each time in a transaction of its own: many deadlines may
+// pass at once, and what ended so is in the way of what did not.
 const ExpireRounds = 20
 
 // Swept counts what a sweep moved.
 type Swept struct {
 	Promoted, Expired, Reaped, Lost int // Lost: reaped into Failed
+	Keys                            int // of plugins, whose time was up: removed
 }
 
 // Parts says which parts of a request Get reads.

@@ -88,6 +88,27 @@ func (s *Store) KVGet(ctx context.Context, tenant, plugin, key string) (value []
 	return s.driver.KVGet(ctx, tenant, plugin, key)
 }
 
+// KVList returns the committed keys of a plugin that begin with prefix and come
+// after after, ascending by their bytes and at most limit of them.
+func (s *Store) KVList(ctx context.Context, tenant, plugin, prefix, after string, limit int) (keys []string, err error) {
+	if err := names("kv", tenant, plugin, prefix, after); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	if limit <= 0 {
+		return nil, nil
+	}
+	return s.driver.KVList(ctx, KVRange{Tenant: tenant, Plugin: plugin, Prefix: prefix, After: after, Limit: limit})
+}
+
+// KVUsed counts the committed keys of a plugin, and the bytes of them and their
+// values. It looks at each key.
+func (s *Store) KVUsed(ctx context.Context, tenant, plugin string) (keys int, bytes int64, err error) {
+	if err := names("kv", tenant, plugin); err != nil {
+		return 0, 0, fmt.Errorf("store: %w", err)
+	}
+	return s.driver.KVUsed(ctx, tenant, plugin)
+}
+
 // SetLanes creates or changes lanes. A weight of 0 is 1.
 func (s *Store) SetLanes(ctx context.Context, lanes []queue.Lane) error {
 	set := make([]queue.Lane, len(lanes))

@@ -23,7 +23,7 @@ type effects struct {
 	events    eventColumns
 	steps     map[stepKey]response.Step
 	decisions map[decisionKey]store.Decision
-	kv        map[kvKey][]byte
+	kv        map[kvKey]*store.KVPut
 	usage     usageColumns
 	woken     []pgtype.UUID // requests that joined their lanes
 	forgotten []pgtype.UUID // ended and not stored
@@ -141,11 +141,11 @@ func (e *effects) addDecisions(o *owner, decisions []store.Decision) {
 	}
 }
 
-func (e *effects) addKV(k kvKey, value []byte) {
+func (e *effects) addKV(k kvKey, put *store.KVPut) {
 	if e.kv == nil {
-		e.kv = make(map[kvKey][]byte)
+		e.kv = make(map[kvKey]*store.KVPut)
 	}
-	e.kv[k] = blob(value)
+	e.kv[k] = put
 }
 
 // usageColumns name tenant and model, since usage outlives its request.
@@ -201,8 +201,8 @@ func (e *effects) stepArgs() ([]any, error) {
 	n := len(e.steps)
 	ids, scopes, ordinals := make([]pgtype.UUID, 0, n), make([]string, 0, n), make([]int32, 0, n)
 	var kinds, states, plugins, effects, generations, classes, codes, usages []string
-	var settled []bool
-	var callIDs, tools, inputs, outputs [][]byte
+	var settled, began []bool
+	var callIDs, tools, inputs, outputs, details, logs [][]byte
 	var tries, attempts, statuses []int32
 	var retryAfters, fuels []int64
 	for k, s := range e.steps {
@@ -218,10 +218,11 @@ func (e *effects) stepArgs() ([]any, error) {
 		inputs, outputs = append(inputs, s.Input), append(outputs, s.Output)
 		classes, codes, usages = append(classes, string(s.Class)), append(codes, s.Code), append(usages, string(usage))
 		retryAfters, fuels = append(retryAfters, s.RetryAfter), append(fuels, int64(s.Fuel))
+		began, details, logs = append(began, s.EffectStarted), append(details, []byte(s.Detail)), append(logs, []byte(s.Log))
 	}
 	return []any{
 		ids, scopes, ordinals, kinds, states, settled, callIDs, tools, plugins, effects, tries, attempts,
-		generations, inputs, outputs, classes, statuses, codes, retryAfters, usages, fuels,
+		generations, inputs, outputs, classes, statuses, codes, retryAfters, usages, fuels, began, details, logs,
 	}, nil
 }
 
@@ -241,22 +242,29 @@ func (e *effects) decisionArgs() []any {
 }
 
 // kvArgs returns the puts in the order of their keys, which is the order that
-// their rows are locked in: two plugins' writes never wait in a circle.
+// their rows are locked in: two plugins' writes never wait in a circle. It
+// returns nil where there are none.
 func (e *effects) kvArgs() []any {
 	keys := make([]kvKey, 0, len(e.kv))
-	for k := range e.kv {
-		keys = append(keys, k)
+	for k, put := range e.kv {
+		if !put.Delete {
+			keys = append(keys, k)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
 	}
 	slices.SortFunc(keys, func(a, b kvKey) int {
 		return cmp.Or(cmp.Compare(a.tenant, b.tenant), cmp.Compare(a.plugin, b.plugin), cmp.Compare(a.key, b.key))
 	})
 	var tenants, plugins, names []string
 	var values [][]byte
+	var times []int64
 	for _, k := range keys {
 		tenants, plugins, names = append(tenants, k.tenant), append(plugins, k.plugin), append(names, k.key)
-		values = append(values, e.kv[k])
+		values, times = append(values, blob(e.kv[k].Value)), append(times, micros(e.kv[k].TTL))
 	}
-	return []any{tenants, plugins, names, values}
+	return []any{tenants, plugins, names, values, times}
 }
 
 // micros rounds up, so that no wait gets shorter.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/casemate/casemate/host/queue"
@@ -30,11 +31,12 @@ func (r *kvRefs) add(w *store.Write, p *store.KVPut) {
 
 func (r *kvRefs) args() []any { return []any{r.ids, r.tenants, r.plugins, r.keys} }
 
-// refKV is a subquery of the keys that are named.
+// refKV is a subquery of the keys that are named. Each tenant is looked up by
+// itself, as each key is in selectKV: a plan for a join, made while a table was
+// small, would go on reading all of it.
 const refKV = `
-select distinct coalesce(nullif(x.tenant, ''), l.tenant) as tenant, x.plugin, x.key
-from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as x(id, tenant, plugin, key)
-left join request r on r.id = x.id left join lane l on l.id = r.lane`
+select distinct coalesce(nullif(x.tenant, ''), (select l.tenant from request r join lane l on l.id = r.lane where r.id = x.id)) as tenant, x.plugin, x.key
+from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as x(id, tenant, plugin, key)`
 
 // lockKV locks the rows of all keys and makes those that were missing, which it
 // returns: a key that is not there yet has no other lock. All who lock several
@@ -49,17 +51,25 @@ returning tenant, plugin, key`
 
 // selectKV is a statement after the lock, so its snapshot is too.
 const selectKV = `
-select tenant, plugin, key, value from (` + refKV + `) n join kv using (tenant, plugin, key)`
+select n.tenant, n.plugin, n.key, v.value from (` + refKV + `) n
+cross join lateral (
+	select value from kv
+	where kv.tenant = n.tenant and kv.plugin = n.plugin and kv.key = n.key and ` + lastingKV + `
+	offset 0) v`
 
-// removeKV takes away what lockKV made and no write has put.
-const removeKV = `
-delete from kv using unnest($1::text[], $2::text[], $3::text[]) as x(tenant, plugin, key)
-where kv.tenant = x.tenant and kv.plugin = x.plugin and kv.key = x.key`
+// lastingKV holds for keys whose time is not up.
+const lastingKV = `(expires_at is null or expires_at > now())`
+
+// removeKV deletes one key, or what lockKV made and no write has put. It is
+// locked already.
+const removeKV = `delete from kv where tenant = $1 and plugin = $2 and key = $3`
 
 const upsertKV = `
-insert into kv (tenant, plugin, key, value)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[])
-on conflict (tenant, plugin, key) do update set value = excluded.value, written = excluded.written`
+insert into kv (tenant, plugin, key, value, expires_at)
+select tenant, plugin, key, value, now() + nullif(ttl, 0) * interval '1 microsecond'
+from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bigint[]) as x(tenant, plugin, key, value, ttl)
+on conflict (tenant, plugin, key) do update set
+	value = excluded.value, written = excluded.written, expires_at = excluded.expires_at`
 
 // current is the value of a key, as it stands after the writes of the plan that
 // came before.
@@ -97,31 +107,37 @@ func (p *plan) admitKV(w *store.Write, id queue.ID, tenant string) error {
 }
 
 func (p *plan) putKV(tenant string, puts []store.KVPut) {
-	for _, put := range puts {
+	for i := range puts {
+		put := &puts[i]
 		k := kvKey{tenant, put.Plugin, put.Key}
-		p.kv[k] = current{blob(put.Value), true}
-		p.rows.addKV(k, put.Value)
+		p.kv[k] = current{put.Value, !put.Delete}
+		p.rows.addKV(k, put)
 		delete(p.made, k)
 	}
 }
 
 func (p *plan) queueKV(b *pgx.Batch) {
-	if len(p.rows.kv) > 0 {
-		b.Queue(upsertKV, p.rows.kvArgs()...)
+	if args := p.rows.kvArgs(); args != nil {
+		b.Queue(upsertKV, args...)
 	}
-	if len(p.made) > 0 {
-		var tenants, plugins, keys []string
-		for k := range p.made {
-			tenants, plugins, keys = append(tenants, k.tenant), append(plugins, k.plugin), append(keys, k.key)
+	for k, put := range p.rows.kv {
+		if put.Delete {
+			b.Queue(removeKV, k.tenant, k.plugin, k.key)
 		}
-		b.Queue(removeKV, tenants, plugins, keys)
+	}
+	for k := range p.made {
+		b.Queue(removeKV, k.tenant, k.plugin, k.key)
 	}
 }
+
+const selectOneKV = `
+select value from kv
+where tenant = $1 and plugin = $2 and key = $3 and ` + lastingKV
 
 // KVGet returns the committed value of a plugin's key.
 func (d *driver) KVGet(ctx context.Context, tenant, plugin, key string) (value []byte, ok bool, err error) {
 	err = d.call(ctx, "kv", func(ctx context.Context) error {
-		err := d.pool.QueryRow(ctx, `select value from kv where tenant = $1 and plugin = $2 and key = $3`, tenant, plugin, key).Scan(&value)
+		err := d.pool.QueryRow(ctx, selectOneKV, tenant, plugin, key).Scan(&value)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}
@@ -129,4 +145,79 @@ func (d *driver) KVGet(ctx context.Context, tenant, plugin, key string) (value [
 		return err
 	})
 	return value, ok, err
+}
+
+// listKV has one lower bound; boundKV adds the upper one.
+const (
+	listKV  = `select key from kv where tenant = $1 and plugin = $2 and key >= $3 and key <> $4 and ` + lastingKV
+	boundKV = ` and key < $6`
+	pageKV  = ` order by key limit $5`
+)
+
+// KVList returns the committed keys in a range, ascending by their bytes.
+func (d *driver) KVList(ctx context.Context, r store.KVRange) (keys []string, err error) {
+	least, end := r.Bounds()
+	query, args := listKV+pageKV, []any{r.Tenant, r.Plugin, least, r.After, r.Limit}
+	if end != "" {
+		query, args = listKV+boundKV+pageKV, append(args, end)
+	}
+	err = d.call(ctx, "list keys", func(ctx context.Context) error {
+		rows, err := d.pool.Query(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		return drain(rows, func(scan scan) error {
+			var key string
+			err := scan(&key)
+			keys = append(keys, key)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return keys, nil
+}
+
+// countKV takes the sizes of large values from where they are named, and does
+// not read them.
+const countKV = `
+select count(*), coalesce(sum(octet_length(key) + octet_length(value)), 0)::bigint from kv
+where tenant = $1 and plugin = $2 and ` + lastingKV
+
+// KVUsed counts the committed keys of a plugin, and the bytes of them and their
+// values.
+func (d *driver) KVUsed(ctx context.Context, tenant, plugin string) (keys int, bytes int64, err error) {
+	err = d.call(ctx, "count keys", func(ctx context.Context) error {
+		return d.pool.QueryRow(ctx, countKV, tenant, plugin).Scan(&keys, &bytes)
+	})
+	return keys, bytes, err
+}
+
+// removeExpiredKV waits for nobody: whoever has a key locked writes or deletes it.
+const removeExpiredKV = `
+delete from kv where ctid = any(array(
+	select ctid from kv where expires_at <= now()
+	order by expires_at limit $1 for update skip locked))`
+
+// byRow keeps the planner from reading all of a table that it takes for small,
+// where rows are named by their places.
+const byRow = `set local enable_seqscan = off`
+
+func (d *driver) removeExpired(ctx context.Context, limit int, sum *int) error {
+	for n, round := limit, 0; n == limit && round < store.ExpireRounds; round++ {
+		var b pgx.Batch
+		b.Queue("begin")
+		b.Queue(byRow)
+		b.Queue(removeExpiredKV, limit).Exec(func(tag pgconn.CommandTag) error {
+			n = int(tag.RowsAffected())
+			return nil
+		})
+		b.Queue("commit")
+		if err := d.pool.SendBatch(ctx, &b).Close(); err != nil {
+			return err
+		}
+		*sum += n
+	}
+	return nil
 }

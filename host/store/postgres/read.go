@@ -44,7 +44,7 @@ func at(t *time.Time) time.Time {
 
 const selectSteps = `
 select scope, ordinal, kind, state, settled, call_id, tool, plugin, effects, tries, attempt, generation, input, output,
-	class, status, code, retry_after, usage, fuel
+	class, status, code, retry_after, usage, fuel, effect_started, detail, log
 from step where request = $1
 order by scope collate "C", ordinal`
 
@@ -97,15 +97,17 @@ func scanResult(scan scan, r *store.Record) error {
 func scanStep(scan scan, r *store.Record) error {
 	var s response.Step
 	var settled bool
-	var callID, tool []byte
+	var callID, tool, detail, log []byte
 	var usage string
 	var fuel int64
 	err := scan(&s.Scope, &s.Ordinal, (*string)(&s.Kind), (*string)(&s.State), &settled, &callID, &tool, &s.Plugin, &s.Effects, &s.Tries, &s.Attempt,
-		&s.Generation, &s.Input, &s.Output, (*string)(&s.Class), &s.Status, &s.Code, &s.RetryAfter, &usage, &fuel)
+		&s.Generation, &s.Input, &s.Output, (*string)(&s.Class), &s.Status, &s.Code, &s.RetryAfter, &usage, &fuel,
+		&s.EffectStarted, &detail, &log)
 	if err != nil {
 		return err
 	}
 	s.CallID, s.Tool, s.Fuel = string(callID), string(tool), uint64(fuel)
+	s.Detail, s.Log = string(detail), string(log)
 	if settled && s.State == response.Failed {
 		s.Verdict = response.Final
 	}

@@ -22,6 +22,7 @@ func (d *driver) Sweep(ctx context.Context, r store.SweepRequest) (s store.Swept
 		},
 		func(ctx context.Context) error { return d.reap(ctx, r, &s) },
 		d.healLanes,
+		func(ctx context.Context) error { return d.removeExpired(ctx, r.Limit, &s.Keys) },
 		d.makeAhead,
 	}
 	for _, step := range steps {

@@ -98,7 +98,7 @@ type plan struct {
 	workers   []int64       // of inserts by a worker
 	laneOf    map[laneKey]int64
 	joins     []join
-	keys      kvRefs // of puts, set when one of them is checked
+	keys      kvRefs // of puts, set when one of them is checked or deletes: then all are locked first, in order
 	checked   kvRefs // of those that are
 
 	owners map[queue.ID]*owner
@@ -143,6 +143,7 @@ func newPlan(writes []store.Write) *plan {
 		kv: make(map[kvKey]current), made: make(map[kvKey]bool),
 	}
 	var puts kvRefs
+	deletes := false
 	for i := range writes {
 		w := &writes[i]
 		id := uuid(w.Fenced().ID)
@@ -161,6 +162,7 @@ func newPlan(writes []store.Write) *plan {
 			if w.KV[k].Checked {
 				p.checked.add(w, &w.KV[k])
 			}
+			deletes = deletes || w.KV[k].Delete
 		}
 		if n := w.Insert; n != nil {
 			key := laneKey{n.Tenant, n.Model}
@@ -171,7 +173,7 @@ func newPlan(writes []store.Write) *plan {
 			}
 		}
 	}
-	if len(p.checked.ids) > 0 {
+	if len(p.checked.ids) > 0 || deletes {
 		p.keys = puts
 	}
 	slices.Sort(p.workers)

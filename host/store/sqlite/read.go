@@ -83,7 +83,7 @@ func (s *snapshot) result(r *store.Record) error {
 
 const selectSteps = `
 select scope, ordinal, kind, state, settled, call_id, tool, plugin, effects, tries, attempt, generation, input, output,
-	class, status, code, retry_after, usage, fuel
+	class, status, code, retry_after, usage, fuel, effect_started, detail, log
 from step where request = ?
 order by scope, ordinal`
 
@@ -94,7 +94,7 @@ func (s *snapshot) steps(r *store.Record) error {
 		var usage []byte
 		err := scan(&st.Scope, &st.Ordinal, &st.Kind, &st.State, &settled, &st.CallID, &st.Tool, &st.Plugin, &st.Effects,
 			&st.Tries, &st.Attempt, &st.Generation, &st.Input, &st.Output, &st.Class, &st.Status, &st.Code,
-			&st.RetryAfter, &usage, &st.Fuel)
+			&st.RetryAfter, &usage, &st.Fuel, &st.EffectStarted, &st.Detail, &st.Log)
 		if err != nil {
 			return err
 		}

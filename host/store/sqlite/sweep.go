@@ -38,6 +38,9 @@ func (d *driver) Sweep(ctx context.Context, r store.SweepRequest) (s store.Swept
 	if err != nil {
 		return store.Swept{Expired: s.Expired}, err
 	}
+	if err := d.removeKV(ctx, r.Limit, &s.Keys); err != nil {
+		return s, err
+	}
 	return s, d.checkpoint(ctx)
 }
 

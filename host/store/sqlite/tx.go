@@ -7,8 +7,11 @@ import (
 	"time"
 )
 
+// clock is the time in milliseconds. A statement sees the same one throughout.
+const clock = `cast(round(unixepoch('subsec') * 1000) as integer)`
+
 // selectNow reads the clock once a transaction; every time it writes is this one.
-const selectNow = `select cast(round(unixepoch('subsec') * 1000) as integer)`
+const selectNow = `select ` + clock
 
 // tx is a transaction on the connection that writes.
 type tx struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/casemate/casemate/host/queue"
@@ -14,6 +15,7 @@ import (
 
 var stepCases = []testCase{
 	{"Steps", testSteps},
+	{"StepsAreReplaced", testStepsReplaced},
 	{"SettledStepsNeverChange", testSettled},
 	{"NoStepStaysOpenAtTheEnd", testNoOpenStep},
 	{"EventsAreAppended", testEventsAppend},
@@ -31,7 +33,8 @@ func testSteps(h *harness) {
 		},
 		{
 			Ordinal: 1, Kind: response.ToolCall, State: response.Running, CallID: "call_1", Tool: "calculator", Plugin: "calc", Effects: "pure",
-			Generation: "sha256:1", Input: []byte(`{"x":1}`), Fuel: math.MaxInt64,
+			Generation: "sha256:1", Input: []byte(`{"x":1}`), Fuel: math.MaxInt64, EffectStarted: true,
+			Detail: "wasm trap\x00 in \xff", Log: strings.Repeat("l\x00\xfe", response.MaxLog/3),
 		},
 		{Ordinal: 2, Kind: response.ToolCall, State: response.Failed, Verdict: response.Final, Class: queue.GuestTrap, Code: "trap", Output: []byte("error")},
 		{Ordinal: 10, Kind: response.ToolCall, State: response.Skipped, CallID: "\x00 any text \xff", Tool: "\x00\xfe", RetryAfter: 1500},
@@ -53,6 +56,23 @@ func testSteps(h *harness) {
 		}
 		if !reflect.DeepEqual(got[i], want[i]) {
 			h.Errorf("step %s:\n got %+v\nwant %+v", want[i].Key(), got[i], want[i])
+		}
+	}
+}
+
+// testStepsReplaced: an open step becomes what the last write says, in all that
+// a try leaves behind.
+func testStepsReplaced(h *harness) {
+	c := h.running(h.worker())
+	first := response.Step{
+		Kind: response.ToolCall, State: response.Running, Tries: 1, Attempt: 1, Effects: "idempotent",
+		EffectStarted: true, Detail: "d", Log: "l", Fuel: 1,
+	}
+	second := response.Step{Kind: response.ToolCall, State: response.Running, Tries: 2, Attempt: 1, Effects: "idempotent"}
+	for _, want := range []response.Step{second, first, second} {
+		h.must(store.Write{Fence: c.Fence(), Steps: []response.Step{want}})
+		if got := h.get(c.ID).Steps; len(got) != 1 || !reflect.DeepEqual(got[0], want) {
+			h.Errorf("got %+v, want %+v", got, want)
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 // called; the suite closes it.
 func Run(t *testing.T, open func(t *testing.T) store.Driver) {
 	t.Helper()
-	for _, group := range [][]testCase{writeCases, stepCases, kvCases, claimCases, capCases, sweepCases, readCases, raceCases, seedCases, modelCases} {
+	for _, group := range [][]testCase{writeCases, stepCases, kvCases, kvLifeCases, claimCases, capCases, sweepCases, readCases, raceCases, seedCases, modelCases} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
