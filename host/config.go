@@ -17,6 +17,7 @@ type Config struct {
 	Plugins   []Plugin
 	Policies  Policies
 	Tenants   []Tenant // none: one tenant "default" that needs no key
+	Sandbox   Sandbox
 
 	MaxBodyBytes int64         // of a request, 32 MiB
 	Slots        int           // queued requests that run here at once, 64
@@ -30,8 +31,9 @@ type Config struct {
 	Idle       time.Duration // between two reads, 60 s
 	Total      time.Duration // of the whole call, 10 min
 
-	CacheDir string // compiled modules are kept here; "": in memory only
-	Logger   hclog.Logger
+	CacheDir   string // compiled modules are kept here; "": in memory only
+	MetricsKey string // that GET /metrics asks for; "": none, but then it is shown only where tenants need no key either
+	Logger     hclog.Logger
 }
 
 // Upstream is a model endpoint.
@@ -56,16 +58,67 @@ type Target struct {
 	Limit    int     // calls in flight that the upstream takes; 0: no limit
 }
 
-// Plugin is a tool module and the op strings it is granted, "kv.get/1".
+// Plugin is a tool module and what it is granted.
 type Plugin struct {
-	File   string
-	Grants []string
+	File    string
+	Grants  []string   // op strings, "kv.get/1"
+	HTTP    []HTTPRule // what http.fetch/1 may be used for; none: nothing
+	Secrets []Secret
+	// Effects of its tools by name, "pure", "idempotent" or "once", in place of
+	// what the module says.
+	Effects map[string]string
+	Limits  Limits
+}
+
+// HTTPRule lets http.fetch/1 send some requests.
+type HTTPRule struct {
+	Scheme  string   // "https" or "http"
+	Host    string   // a name, "*." and a name, or an address; lower case
+	Port    int      // 0: that of the scheme
+	Methods []string // none: GET and HEAD
+	Path    string   // that paths begin with; "": all
+	Private bool     // the host may have a private address
+}
+
+// Secret is a value that a plugin may send to Host in Header, as
+// {{secret:NAME}}, and never sees.
+type Secret struct {
+	Name   string
+	Value  string
+	Host   string
+	Header string
+}
+
+// Limits bound one call of a plugin. Zero fields take the defaults of its kind:
+// a tool has 500 M fuel, 30 s, 64 MiB and 1 MiB of output, a policy 50 M fuel,
+// 100 ms, 16 MiB and 16 KiB.
+type Limits struct {
+	Fuel     uint64
+	Wall     time.Duration
+	Memory   uint64 // bytes
+	Output   int    // bytes
+	LogLines int    // 1,000
+	LogBytes int    // 256 KiB
+	Emits    int    // 100
+	Calls    int    // of capabilities, 256
 }
 
 // Policies are module files; "" is the built-in policy.
 type Policies struct {
-	Route string
-	Retry string
+	Route  string
+	Retry  string
+	Limits Limits // of each decision
+}
+
+// Sandbox is what all plugins share.
+type Sandbox struct {
+	IdleMemory uint64 // bytes that instances without a call may hold; 0: the sandbox's default
+
+	// A plugin that traps so many times within Window is not called for this
+	// tenant for the time Open; 0: the sandbox's defaults.
+	Traps  int
+	Window time.Duration
+	Open   time.Duration
 }
 
 // Tenant is a customer of this host, known by its keys.
@@ -77,6 +130,10 @@ type Tenant struct {
 	ToolAllow  []string   // "plugin" or "plugin/tool"; none: all
 	Weight     float64    // its share of the claims, 1
 	MaxRunning int        // requests that run at once per model; 0: no cap
+
+	PluginFuelPerMinute uint64            // that its calls of tools use together; 0: no cap
+	PluginInstances     int               // of tools that run at once for it; 0: no cap
+	PluginLimits        map[string]Limits // by plugin, in place of the plugin's own where set
 }
 
 // kindDemo is the kind of the built-in upstream.

@@ -26,6 +26,7 @@ import (
 	"github.com/casemate/casemate/host/store/postgres"
 	"github.com/casemate/casemate/host/store/sqlite"
 	"github.com/casemate/casemate/host/stream"
+	"github.com/casemate/casemate/host/telemetry"
 	"github.com/casemate/casemate/host/upstream"
 	"github.com/casemate/casemate/plugins"
 )
@@ -49,6 +50,9 @@ type Host struct {
 	stop     context.CancelFunc
 	files    chan []string // the files to watch, after a change of the sources
 	reload   sync.Mutex
+	metrics  *telemetry.Metrics
+	budgets  budgets
+	counted  *counted
 }
 
 // New opens the store, loads the plugins and policies and listens. What cannot
@@ -63,7 +67,7 @@ func New(ctx context.Context, c Config) (*Host, error) {
 	if err := checkListen(c); err != nil {
 		return nil, err
 	}
-	h := &Host{config: c, log: c.Logger, files: make(chan []string, 1)}
+	h := &Host{config: c, log: c.Logger, files: make(chan []string, 1), counted: newCounted(c.Logger.Named("metrics"))}
 	h.hard, h.stop = context.WithCancel(context.Background())
 	if err := h.open(ctx); err != nil {
 		h.close()
@@ -84,15 +88,31 @@ func (h *Host) open(ctx context.Context) (err error) {
 		return err
 	}
 	h.policy = policy.New(h.log.Named("policy"))
-	h.manager, err = plugins.New(ctx, plugins.Options{Logger: h.log.Named("plugins"), CacheDir: h.config.CacheDir})
-	if err != nil {
+	if err := h.openPlugins(ctx); err != nil {
 		return err
 	}
-	h.catalog = guest.New(h.manager, h.store, h.policy, h.log.Named("plugins"))
 	if err := h.catalog.Apply(ctx, sources(h.config)); err != nil {
 		return err
 	}
+	h.warnOfBudgets(h.config.Tenants)
 	return h.wire(ctx)
+}
+
+// openPlugins makes the sandbox and the catalog of what runs in it.
+func (h *Host) openPlugins(ctx context.Context) (err error) {
+	c := h.config
+	h.openMetrics()
+	h.budgets.set(c.Tenants)
+	h.manager, err = plugins.New(ctx, plugins.Options{
+		Logger: h.log.Named("plugins"), CacheDir: c.CacheDir, IdleBytes: c.Sandbox.IdleMemory,
+		Breaker:      plugins.Breaker{Deaths: c.Sandbox.Traps, Window: c.Sandbox.Window, Open: c.Sandbox.Open},
+		TenantLimits: h.budgets.tenant, Observe: h.observe,
+	})
+	if err != nil {
+		return err
+	}
+	h.catalog = guest.New(h.manager, h.store, h.policy, h.guestOptions())
+	return nil
 }
 
 // checkListen refuses an address that others can reach on a host that asks for
@@ -177,6 +197,7 @@ func (h *Host) Run(ctx context.Context) error {
 	part("store", func() error { return h.store.Run(base) })
 	part("stream", func() error { return h.hub.Run(base) })
 	part("watch", func() error { return h.watch(ctx) })
+	part("metrics", func() error { return h.counted.run(ctx, h.store.Stats) })
 	server := &http.Server{
 		Handler: h.api.Handler(), BaseContext: func(net.Listener) context.Context { return conns },
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: h.log.StandardLogger(nil),

@@ -59,7 +59,8 @@ func fromFile(f config.File) Config {
 	c := Config{
 		Listen:       f.Listen,
 		Store:        f.Store,
-		Policies:     Policies{Route: f.Policies.Route, Retry: f.Policies.Retry},
+		Policies:     Policies{Route: f.Policies.Route, Retry: f.Policies.Retry, Limits: Limits(f.Policies.Limits)},
+		Sandbox:      Sandbox(f.Sandbox),
 		MaxBodyBytes: f.MaxBodyBytes,
 		Slots:        f.Slots,
 		Lease:        f.Lease,
@@ -71,6 +72,7 @@ func fromFile(f config.File) Config {
 		Idle:         f.Timeouts.Idle,
 		Total:        f.Timeouts.Total,
 		CacheDir:     f.CacheDir,
+		MetricsKey:   f.MetricsKey,
 	}
 	limits := make(map[string]int, len(f.Upstreams))
 	for _, u := range f.Upstreams {
@@ -87,13 +89,35 @@ func fromFile(f config.File) Config {
 		c.Models = append(c.Models, model)
 	}
 	for _, p := range f.Plugins {
-		c.Plugins = append(c.Plugins, Plugin{File: p.File, Grants: p.Grants})
+		c.Plugins = append(c.Plugins, fromPlugin(p))
 	}
 	for _, t := range f.Tenants {
-		c.Tenants = append(c.Tenants, Tenant{
-			Name: t.Name, KeyHashes: t.KeyHashes, Models: t.Models, ToolMode: t.ToolMode, ToolAllow: t.ToolAllow,
-			Weight: t.Weight, MaxRunning: t.MaxRunning,
-		})
+		c.Tenants = append(c.Tenants, fromTenant(t))
 	}
 	return c
+}
+
+func fromPlugin(f config.Plugin) Plugin {
+	p := Plugin{File: f.File, Grants: f.Grants, Effects: f.Effects, Limits: Limits(f.Limits)}
+	for _, r := range f.HTTP {
+		p.HTTP = append(p.HTTP, HTTPRule(r))
+	}
+	for _, s := range f.Secrets {
+		p.Secrets = append(p.Secrets, Secret(s))
+	}
+	return p
+}
+
+func fromTenant(f config.Tenant) Tenant {
+	t := Tenant{
+		Name: f.Name, KeyHashes: f.KeyHashes, Models: f.Models, ToolMode: f.ToolMode, ToolAllow: f.ToolAllow,
+		Weight: f.Weight, MaxRunning: f.MaxRunning, PluginFuelPerMinute: f.PluginFuelPerMinute, PluginInstances: f.PluginInstances,
+	}
+	for plugin, l := range f.PluginLimits {
+		if t.PluginLimits == nil {
+			t.PluginLimits = map[string]Limits{}
+		}
+		t.PluginLimits[plugin] = Limits(l)
+	}
+	return t
 }

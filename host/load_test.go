@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -20,7 +21,23 @@ slots: 3
 log: {level: error}
 upstreams: [{name: u, kind: openai, base_url: http://127.0.0.1:1/v1, api_key_env: K, limits: {max_in_flight: 9}}]
 models: [{name: m, targets: [{upstream: u, model: x, weight: 2}]}]
-tenants: [{name: a, keys: [{env: A}], models: [m], tools: {mode: opt_in, allow: [p]}, limits: {weight: 3, max_running: 4}}]
+tenants:
+  - name: a
+    keys: [{env: A}]
+    models: [m]
+    tools: {mode: opt_in, allow: [p]}
+    limits: {weight: 3, max_running: 4, plugin_fuel_per_minute: 1G, plugin_instances: 2}
+    plugin_limits: {p: {fuel: 1M}}
+plugins:
+  - file: c.yaml
+    grants: [http.fetch/1]
+    http: [{host: a.example, port: 8443, methods: [POST], path: /v1/, private: true}]
+    secrets: [{name: T, env: K, host: a.example, header: X-Key}]
+    tools: {t: {effects: pure}}
+    limits: {fuel: 1k, wall: 2s, memory: 64KiB, output: 3, log_lines: 4, log_bytes: 5, emits: 6, calls: 7}
+policies: {limits: {wall: 20ms}}
+sandbox: {idle_memory: 1MiB, breaker: {traps: 1, window: 2s, open: 3s}}
+metrics: {key_env: K}
 `), 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -36,8 +53,23 @@ tenants: [{name: a, keys: [{env: A}], models: [m], tools: {mode: opt_in, allow: 
 		Models:    []host.Model{{Name: "m", Targets: []host.Target{{Upstream: "u", Model: "x", Weight: 2, Limit: 9}}}},
 		Tenants: []host.Tenant{{
 			Name: "a", KeyHashes: got.Tenants[0].KeyHashes, Models: []string{"m"}, ToolMode: "opt_in", ToolAllow: []string{"p"},
-			Weight: 3, MaxRunning: 4,
+			Weight: 3, MaxRunning: 4, PluginFuelPerMinute: 1_000_000_000, PluginInstances: 2,
+			PluginLimits: map[string]host.Limits{"p": {Fuel: 1_000_000}},
 		}},
+		Plugins: []host.Plugin{{
+			File: path, Grants: []string{"http.fetch/1"},
+			HTTP: []host.HTTPRule{
+				{Scheme: "https", Host: "a.example", Port: 8443, Methods: []string{"POST"}, Path: "/v1/", Private: true},
+			},
+			Secrets: []host.Secret{{Name: "T", Value: "key", Host: "a.example", Header: "X-Key"}},
+			Effects: map[string]string{"t": "pure"},
+			Limits: host.Limits{
+				Fuel: 1000, Wall: 2 * time.Second, Memory: 64 << 10, Output: 3, LogLines: 4, LogBytes: 5, Emits: 6, Calls: 7,
+			},
+		}},
+		Policies:   host.Policies{Limits: host.Limits{Wall: 20 * time.Millisecond}},
+		Sandbox:    host.Sandbox{IdleMemory: 1 << 20, Traps: 1, Window: 2 * time.Second, Open: 3 * time.Second},
+		MetricsKey: "key",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -116,15 +116,19 @@ func dirs(files []string) []string {
 
 // Reload makes the plugins and policies of c the present ones, each swapped
 // for itself: calls in flight end on the module they began with, and a module
-// that cannot be loaded leaves the one before in place and is the error.
-// Other settings of c need a restart; those that differ are logged.
+// that cannot be loaded leaves the one before in place and is the error. What
+// tenants may use of plugins counts from the next call on. Other settings of c
+// need a restart; those that differ are logged.
 func (h *Host) Reload(ctx context.Context, c Config) error {
 	h.reload.Lock()
 	defer h.reload.Unlock()
 	for _, name := range restartNeeded(h.config, c) {
 		h.log.Warn("changed in the configuration, but only a restart applies it", "setting", name)
 	}
+	h.budgets.set(c.Tenants)
+	h.name(c)
 	err := h.catalog.Apply(ctx, sources(c))
+	h.warnOfBudgets(c.Tenants)
 	h.config.Plugins, h.config.Policies = c.Plugins, c.Policies
 	select {
 	case <-h.files: // an older list that nobody took
@@ -139,6 +143,7 @@ func (h *Host) Reload(ctx context.Context, c Config) error {
 
 // restartNeeded names the settings that differ and that Reload does not apply.
 func restartNeeded(old, c Config) []string {
+	old.Tenants, c.Tenants = withoutBudgets(old.Tenants), withoutBudgets(c.Tenants)
 	a, b := reflect.ValueOf(old), reflect.ValueOf(c)
 	var names []string
 	for i := range a.NumField() {
@@ -151,4 +156,13 @@ func restartNeeded(old, c Config) []string {
 		}
 	}
 	return names
+}
+
+// withoutBudgets returns tenants without what Reload applies of them.
+func withoutBudgets(tenants []Tenant) []Tenant {
+	all := slices.Clone(tenants)
+	for i := range all {
+		all[i].PluginFuelPerMinute, all[i].PluginInstances, all[i].PluginLimits = 0, 0, nil
+	}
+	return all
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/casemate/casemate/host/stream"
 	"github.com/casemate/casemate/host/tenant"
 	"github.com/casemate/casemate/plugins"
+	"github.com/casemate/casemate/plugins/egress"
 )
 
 // Version is the version of this host.
@@ -23,13 +24,13 @@ const Version = "0.1.0"
 func (h *Host) wire(ctx context.Context) error {
 	c := h.config
 	h.hub = stream.NewHub(h.store, stream.Options{})
-	caller := &loop.Caller{Policy: h.policy, Upstream: h.upstream}
-	h.claimer = claimer.New(h.store, processor.Processor{
+	caller := &loop.Caller{Policy: judged{h.policy, h.metrics}, Upstream: h.upstream}
+	h.claimer = claimer.New(h.store, watched{processor.Processor{
 		Responses: loop.New(h.store, caller, h.catalog, h.hub, loop.Options{
-			MaxFailures: c.MaxFailures, Logger: h.log.Named("loop"),
+			MaxFailures: c.MaxFailures, Logger: h.log.Named("loop"), Live: h.leased,
 		}),
 		Default: processor.NewDefault(caller, h.hub, processor.Options{MaxFailures: c.MaxFailures}),
-	}, claimer.Options{
+	}, h.metrics}, claimer.Options{
 		Host: name(), Version: Version, Models: h.upstream.Models(), Slots: c.Slots, Lease: c.Lease,
 		Poll: c.Poll, Drain: c.Drain, MaxReaps: c.MaxReaps, MaxFailures: c.MaxFailures, Logger: h.log.Named("claimer"),
 	})
@@ -43,21 +44,36 @@ func (h *Host) wire(ctx context.Context) error {
 	h.api = api.New(api.Options{
 		Store: h.store, Runner: runner{h.claimer}, Models: h.upstream, Tools: granted{h.catalog},
 		Tenants: tenants, Health: h, Hub: h.hub, MaxBodyBytes: c.MaxBodyBytes, Logger: h.log.Named("api"),
+		Metrics: h.metrics.Handler(), MetricsKey: c.MetricsKey,
 	})
 	return nil
 }
+
+// leased reports whether this host holds its lease. The loop is made before the
+// claimer that it is a part of.
+func (h *Host) leased() bool { return h.claimer.Leased() }
 
 // sources lists the module files of c.
 func sources(c Config) []guest.Source {
 	var all []guest.Source
 	for _, p := range c.Plugins {
-		all = append(all, guest.Source{Role: guest.Tool, File: p.File, Grants: p.Grants})
+		s := guest.Source{Role: guest.Tool, File: p.File, Grants: p.Grants, Effects: p.Effects, Limits: p.Limits.forPlugins()}
+		for _, r := range p.HTTP {
+			s.HTTP = append(s.HTTP, egress.Rule{
+				Scheme: r.Scheme, Host: r.Host, Port: r.Port, Methods: r.Methods, PathPrefix: r.Path, Private: r.Private,
+			})
+		}
+		for _, secret := range p.Secrets {
+			s.Secrets = append(s.Secrets, egress.Secret{Name: secret.Name, Host: secret.Host, Header: secret.Header, Value: secret.Value})
+		}
+		all = append(all, s)
 	}
+	limits := c.Policies.Limits.forPlugins()
 	if c.Policies.Route != "" {
-		all = append(all, guest.Source{Role: guest.Route, File: c.Policies.Route})
+		all = append(all, guest.Source{Role: guest.Route, File: c.Policies.Route, Limits: limits})
 	}
 	if c.Policies.Retry != "" {
-		all = append(all, guest.Source{Role: guest.Retry, File: c.Policies.Retry})
+		all = append(all, guest.Source{Role: guest.Retry, File: c.Policies.Retry, Limits: limits})
 	}
 	return all
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	crand "crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -14,57 +13,10 @@ import (
 	"github.com/casemate/casemate/sdk/abi"
 )
 
-// startWall bounds the start of an instance, which is the module's own code
-// but no part of the call.
-const startWall = 10 * time.Second
-
-// The defaults of Limits.
-const (
-	policyWall   = 100 * time.Millisecond
-	policyMemory = 16 << 20
-	policyOutput = 16 << 10
-	toolWall     = 30 * time.Second
-	toolMemory   = 64 << 20
-	toolOutput   = 1 << 20
-
-	defaultLogLines = 1000
-	defaultLogBytes = 256 << 10
-	defaultEmits    = 100
-	defaultCalls    = 256
-)
-
-// withDefaults fills what is zero with the defaults of entry's kind.
-func (l Limits) withDefaults(entry string) Limits {
-	d := Limits{
-		Wall: toolWall, MemoryBytes: toolMemory, OutputBytes: toolOutput,
-		LogLines: defaultLogLines, LogBytes: defaultLogBytes, Emits: defaultEmits, Calls: defaultCalls,
-	}
-	if pure(entry) {
-		d.Wall, d.MemoryBytes, d.OutputBytes = policyWall, policyMemory, policyOutput
-	}
-	fill(&l.Wall, d.Wall)
-	fill(&l.MemoryBytes, d.MemoryBytes)
-	fill(&l.OutputBytes, d.OutputBytes)
-	fill(&l.LogLines, d.LogLines)
-	fill(&l.LogBytes, d.LogBytes)
-	fill(&l.Emits, d.Emits)
-	fill(&l.Calls, d.Calls)
-	return l
-}
-
-func fill[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
-	}
-}
-
-// pure reports whether an entry is a policy's: a function of its input alone.
-func pure(entry string) bool { return entry == abi.ExportRoute || entry == abi.ExportRetry }
-
 // Call calls one entry of the plugin and returns how that ended; it never
-// panics for what a guest does. A call that ends because ctx did is Canceled
-// or Deadline. Instances are started outside of the call's wall clock.
+// panics for what a guest does. Each call finds the plugin as it was after its
+// start and warm-up, whatever calls were before. A call that ends because ctx
+// did is Canceled or Deadline.
 func (p *Plugin) Call(ctx context.Context, c Call) Result {
 	if !p.begin() {
 		return ended(Unavailable, "plugin is closed")
@@ -73,146 +25,166 @@ func (p *Plugin) Call(ctx context.Context, c Call) Result {
 	if !p.has(c.Entry) {
 		return ended(Denied, "plugin has no "+c.Entry)
 	}
-	ctx, stop := p.m.callContext(ctx)
-	defer stop(nil)
+	call := &callContext{Context: ctx, m: p.m}
+	defer call.end()
 	c.Limits = c.Limits.withDefaults(c.Entry)
-	if pure(c.Entry) {
-		return p.callPolicy(ctx, c)
+	o := Observation{Plugin: p.name, Entry: c.Entry, Tenant: c.Env.Tenant}
+	res := p.admitted(call, c, &o)
+	if p.m.observe != nil {
+		o.Class, o.Usage = res.Class, res.Usage
+		p.m.observe(o)
 	}
-	return p.callFresh(ctx, c)
-}
-
-// callContext returns a context that also ends when the manager cuts calls
-// short.
-func (m *Manager) callContext(ctx context.Context) (context.Context, context.CancelCauseFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	unlink := context.AfterFunc(m.calls, func() { cancel(errClosing) })
-	return ctx, func(cause error) {
-		unlink()
-		cancel(cause)
-	}
-}
-
-// callFresh calls an entry on an instance of its own.
-func (p *Plugin) callFresh(ctx context.Context, c Call) Result {
-	f := p.newFrame(c)
-	in, err := p.start(ctx, f, c.Limits.MemoryBytes)
-	if err != nil {
-		return p.notStarted(ctx, f, err)
-	}
-	defer in.Close(context.WithoutCancel(ctx))
-	res, _ := p.run(ctx, in, f, c)
 	return res
 }
 
-// callPolicy calls an entry on one of the shared instances.
-func (p *Plugin) callPolicy(ctx context.Context, c Call) Result {
-	in, err := p.pool.get(ctx, c.Limits.Wall)
-	switch {
-	case errors.Is(err, errBusy):
-		return ended(Throttled, errBusy.Error())
-	case err != nil:
-		return stopped(ctx)
+// admitted makes the call if neither the breaker nor a bound is in its way.
+func (p *Plugin) admitted(ctx *callContext, c Call, o *Observation) Result {
+	tenant := c.Env.Tenant
+	if !p.breakers.allow(tenant, time.Now()) {
+		return ended(Unavailable, "the plugin died too often: it is not called for a while")
 	}
-	f := p.newFrame(c)
-	if in == nil {
-		if in, err = p.start(ctx, f, c.Limits.MemoryBytes); err != nil {
-			p.pool.drop()
-			return p.notStarted(ctx, f, err)
+	res := p.bounded(ctx, c, o)
+	if o.Opened = p.breakers.note(tenant, res.Class, time.Now()); o.Opened {
+		p.m.log.Warn("breaker opened: the plugin died too often and is not called for a while",
+			"plugin", p.name, "entry", c.Entry, "tenant", tenant, "class", string(res.Class))
+	}
+	return res
+}
+
+// bounded waits until the call may have an instance, and makes it.
+func (p *Plugin) bounded(ctx *callContext, c Call, o *Observation) Result {
+	use, limits := p.m.tenants.of(c.Env.Tenant)
+	if !c.Nested {
+		if use != nil && limits.Instances > 0 {
+			if err := use.gate.enter(ctx, limits.Instances, c.Limits.Wall); err != nil {
+				return notLetIn(ctx, err)
+			}
+			defer use.gate.leave()
 		}
+		gate := p.gateOf(c)
+		if err := gate.enter(ctx, atOnce(c.Entry), c.Limits.Wall); err != nil {
+			return notLetIn(ctx, err)
+		}
+		defer gate.leave()
 	}
-	f.Clock = in.clock
-	f.Clock.SetNow(c.NowMS)
-	f.Rand = frame.NewRand(c.Seed)
-	res, sound := p.run(ctx, in, f, c)
-	if !sound {
-		in.Close(context.WithoutCancel(ctx))
-		p.pool.drop()
-		return res
+	fuel := budget{left: c.Limits.Fuel, use: use, perMinute: limits.FuelPerMinute}
+	if !fuel.any() {
+		return ended(Throttled, errTenantFuel.Error())
 	}
-	p.pool.put(in)
+	res := p.once(ctx, c, &fuel)
+	if pure(c.Entry) && res.Class == OK && p.m.toCheck() {
+		o.Checked = true
+		again := p.once(ctx, c, &budget{left: c.Limits.Fuel})
+		o.Impure = again.Class != res.Class || string(again.Output) != string(res.Output) || again.Usage.Fuel != res.Usage.Fuel
+	}
 	return res
 }
 
-// newFrame returns the frame of a call whose instance has not started yet.
-func (p *Plugin) newFrame(c Call) *frame.Frame {
+func notLetIn(ctx *callContext, err error) Result {
+	if errors.Is(err, errBusy) {
+		return ended(Throttled, errBusy.Error())
+	}
+	return stopped(ctx, err)
+}
+
+// budget is the fuel of a call: its own limit, and what its tenant has left.
+type budget struct {
+	left      uint64
+	use       *tenantUse // nil: no bound
+	perMinute uint64
+	charged   uint64 // of the tenant, of the run in progress
+}
+
+// any reports whether the tenant has fuel at all.
+func (b *budget) any() bool {
+	return b.use == nil || b.use.spend(0, b.perMinute, time.Now())
+}
+
+// charge charges the tenant with what the run has used so far.
+func (b *budget) charge(used uint64) error {
+	if b.use == nil || b.perMinute == 0 {
+		return nil
+	}
+	fuel := used - b.charged
+	b.charged = used
+	if !b.use.spend(fuel, b.perMinute, time.Now()) {
+		return errTenantFuel
+	}
+	return nil
+}
+
+// settle ends a run that used so much.
+func (b *budget) settle(used uint64) {
+	_ = b.charge(used) // it is over: nothing to refuse
+	b.charged = 0
+	b.left -= min(used, b.left)
+}
+
+// run describes a run of the guest within the budget.
+func (b *budget) run(f *frame.Frame) engine.Run {
+	r := engine.Run{Fuel: b.left, Deadline: f.Deadline, Data: f}
+	if b.use != nil {
+		r.Refill = b.charge
+	}
+	return r
+}
+
+// once makes the call on an instance of its own.
+func (p *Plugin) once(ctx *callContext, c Call, fuel *budget) Result {
+	in, err := p.acquire(ctx, c)
+	if err != nil {
+		return p.notStarted(ctx, err)
+	}
+	defer p.release(ctx, in)
+	return p.run(ctx, in, newFrame(c, in.clock), c, fuel)
+}
+
+// newFrame returns the frame of a call, whose clock goes on from since.
+func newFrame(c Call, since *frame.Clock) *frame.Frame {
 	f := &frame.Frame{
 		Input:     c.Input,
-		Pure:      c.Entry != abi.ExportToolCall,
-		Clock:     frame.NewPureClock(),
-		Rand:      frame.NewRand(frame.InitSeed),
 		Log:       frame.NewLog(c.Limits.LogLines, c.Limits.LogBytes),
+		Fuel:      c.Limits.Fuel,
 		Wall:      c.Limits.Wall,
 		MaxOutput: c.Limits.OutputBytes,
 		MaxEmits:  c.Limits.Emits,
 	}
-	if c.Entry == abi.ExportToolCall {
-		f.Clock = frame.NewClock(p.m.epoch)
-		f.Rand = io.Reader(crand.Reader)
+	switch c.Entry {
+	case abi.ExportToolCall:
+		f.Clock, f.Rand = frame.NewClock(), io.Reader(crand.Reader)
+		f.Caps, f.Emit = hostfn.New(c.Env, c.Limits.Calls), c.Env.Emit
+	case abi.ExportDescribe:
+		f.Clock, f.Rand, f.Powerless = frame.NewPureClock(), frame.NewRand(frame.InitSeed), true
+	default:
+		f.Clock, f.Rand, f.Pure = frame.NewPureClock(), frame.NewRand(c.Seed), true
+		f.Clock.SetNow(c.NowMS)
 	}
+	f.Clock.Continue(since)
 	return f
 }
 
-// start returns a started instance. While it starts, the guest has no input
-// and no powers; f gets its logs and lends it clock and entropy.
-func (p *Plugin) start(ctx context.Context, f *frame.Frame, memory uint64) (*instance, error) {
-	boot := *f
-	boot.Input, boot.Caps, boot.Emit = nil, nil, nil
-	boot.Powerless = true
-	boot.Wall = startWall
-	boot.Deadline = time.Now().Add(startWall)
-	ctx, cancel := context.WithDeadline(frame.With(ctx, &boot), boot.Deadline)
-	defer cancel()
-
-	in, err := p.code.Instantiate(ctx, memory)
-	if err != nil {
-		return nil, &startError{"start section", err}
-	}
-	if !p.starts {
-		return &instance{Instance: in, clock: f.Clock}, nil
-	}
-	if _, err := in.Call(ctx, abi.ExportInitialize); err != nil {
-		if in.GrowRefused() {
-			err = fmt.Errorf("%w: %w", engine.ErrMemory, err)
-		}
-		in.Close(context.WithoutCancel(ctx))
-		return nil, &startError{abi.ExportInitialize, err}
-	}
+// run makes the call on an instance in hand.
+func (p *Plugin) run(ctx *callContext, in *instance, f *frame.Frame, c Call, fuel *budget) Result {
 	if ctx.Err() != nil {
-		in.Close(context.WithoutCancel(ctx))
-		return nil, &startError{abi.ExportInitialize, engine.Stopped(ctx)}
-	}
-	return &instance{Instance: in, clock: f.Clock}, nil
-}
-
-// run makes the call on an instance in hand. sound reports whether the
-// instance may be used again.
-func (p *Plugin) run(ctx context.Context, in *instance, f *frame.Frame, c Call) (res Result, sound bool) {
-	if ctx.Err() != nil {
-		return stopped(ctx), false
-	}
-	if c.Entry == abi.ExportDescribe {
-		f.Powerless = true
-	} else if !f.Pure {
-		f.Caps = hostfn.New(c.Env, c.Limits.Calls)
-		f.Emit = c.Env.Emit
+		return stopped(ctx, ctx.Err())
 	}
 	in.SetMemoryLimit(c.Limits.MemoryBytes)
 	begin := time.Now()
 	f.Deadline = begin.Add(c.Limits.Wall)
-	ctx, cancel := context.WithDeadline(frame.With(ctx, f), f.Deadline)
-	defer cancel()
-
-	status, err := in.Call(ctx, c.Entry)
-	// Asked before cancel: an instance whose context ended as its call
-	// returned may be closed at any moment.
-	sound = ctx.Err() == nil && in.Alive()
-	res = verdict(ctx, in, f, status, err)
+	if end, ok := ctx.Deadline(); ok && end.Before(f.Deadline) {
+		f.Deadline = end
+	}
+	if f.Caps != nil {
+		defer f.Caps.End()
+	}
+	status, err := p.enter(ctx, in, f, c.Entry, fuel)
+	res := verdict(ctx, in.Instance, f, status, err)
+	res.Usage = Usage{
+		Wall: time.Since(begin), Fuel: c.Limits.Fuel - fuel.left, Memory: in.MemorySize(), Output: len(f.Output()),
+	}
 	if res.Class == HostError {
 		p.logHostError(c.Entry, err)
 	}
-	res.Usage.Wall = time.Since(begin)
-	res.Usage.Memory = in.MemorySize()
 	res.logs(f)
 	if f.Caps != nil {
 		res.Usage.HostCalls = f.Caps.Calls()
@@ -220,25 +192,38 @@ func (p *Plugin) run(ctx context.Context, in *instance, f *frame.Frame, c Call) 
 			res.Puts = f.Caps.Puts()
 		}
 	}
-	return res, sound && res.Class == OK
+	return res
 }
 
-// notStarted is the result of a call whose instance did not start.
-func (p *Plugin) notStarted(ctx context.Context, f *frame.Frame, err error) Result {
-	var res Result
+// enter runs on_restore, where the plugin has one, and the entry.
+func (p *Plugin) enter(ctx context.Context, in *instance, f *frame.Frame, entry string, fuel *budget) (status int32, err error) {
+	if p.onRestore && p.image != nil {
+		caps := f.Caps
+		f.Powerless, f.Caps = true, nil
+		status, err = in.Call(ctx, abi.ExportOnRestore, fuel.run(f))
+		fuel.settle(in.FuelUsed())
+		f.Powerless, f.Caps = entry == abi.ExportDescribe, caps
+		if err != nil || status != 0 {
+			return status, err
+		}
+	}
+	status, err = in.Call(ctx, entry, fuel.run(f))
+	fuel.settle(in.FuelUsed())
+	return status, err
+}
+
+// notStarted is the result of a call that got no instance.
+func (p *Plugin) notStarted(ctx *callContext, err error) Result {
 	switch {
 	case ctx.Err() != nil:
-		res = stopped(ctx)
+		return stopped(ctx, ctx.Err())
 	case errors.Is(err, engine.ErrMemory):
-		res = died(Memory, "", err)
+		return died(Memory, "", err)
 	case isHostError(err):
 		p.logHostError(abi.ExportInitialize, err)
-		res = ended(Unavailable, hostDetail)
-	default:
-		res = died(Unavailable, "", err)
+		return ended(Unavailable, hostDetail)
 	}
-	res.logs(f)
-	return res
+	return died(Unavailable, "", err)
 }
 
 // logHostError tells the operator what the plugin's owner is not told.
@@ -249,6 +234,7 @@ func (p *Plugin) logHostError(entry string, err error) {
 func (r *Result) logs(f *frame.Frame) {
 	for _, l := range f.Log.Lines() {
 		r.Logs = append(r.Logs, LogLine{Level: l.Level, Text: l.Text})
+		r.Usage.LogBytes += len(l.Text)
 	}
 	r.Usage.LogsDropped = f.Log.Dropped()
 }

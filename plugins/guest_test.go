@@ -117,7 +117,7 @@ func TestMain(m *testing.M) {
 
 func newManager(t testing.TB) *plugins.Manager {
 	t.Helper()
-	m, err := plugins.New(t.Context(), plugins.Options{CacheDir: cacheDir})
+	m, err := plugins.New(t.Context(), plugins.Options{CacheDir: cacheDir, Breaker: plugins.Breaker{Deaths: -1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func newManager(t testing.TB) *plugins.Manager {
 // shared is the manager of all tests that do not close theirs: a manager
 // compiles its host functions, which is slow under the race detector.
 var shared = sync.OnceValues(func() (*plugins.Manager, error) {
-	return plugins.New(context.Background(), plugins.Options{CacheDir: cacheDir})
+	return plugins.New(context.Background(), plugins.Options{CacheDir: cacheDir, Breaker: plugins.Breaker{Deaths: -1}})
 })
 
 // load loads a plugin until the test ends.

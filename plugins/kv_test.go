@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -67,12 +68,12 @@ func TestKV(t *testing.T) {
 		want  string
 		puts  string
 	}{
-		{"get", kvEnv(mapKV{"a": ",1"}), [][2]string{{abi.OpKVGet, frameOf("a", "")}}, `[[{"status":200},1]]`, ""},
+		{"get", kvEnv(mapKV{"a": ",1"}), [][2]string{{abi.OpKVGet, frameOf("a", "")}}, `[[{"status":200,"etag":"81aae69cd3583dd4a496db810d262030"},1]]`, ""},
 		{"get nothing", kvEnv(nil), [][2]string{{abi.OpKVGet, frameOf("a", "")}}, `[[{"status":404}]]`, ""},
 		{
 			"own put", kvEnv(mapKV{"a": ",1"}),
 			[][2]string{{abi.OpKVPut, frameOf("a", ",2")}, {abi.OpKVGet, frameOf("a", "")}},
-			`[[{"status":204}],[{"status":200},2]]`, "a=,2;",
+			`[[{"status":204}],[{"status":200,"etag":"2d120c035f6f219e847aa279caf1e245"},2]]`, "a=,2;",
 		},
 		{"put twice", kvEnv(nil), [][2]string{{abi.OpKVPut, frameOf("a", ",1")}, {abi.OpKVPut, frameOf("a", ",2")}}, `[[{"status":204}],[{"status":204}]]`, "a=,1;a=,2;"},
 		{"unknown op", kvEnv(nil), [][2]string{{"kv.get/2", frameOf("a", "")}, {"", ""}, {strings.Repeat("x", 5000), ""}}, `[-52,-52,-52]`, ""},
@@ -158,9 +159,29 @@ func TestHandles(t *testing.T) {
 		return g.report(print, read(1, 0), ask(), ask(), read(1, 20), read(2, 0), read(1, 1000), read(0, 0), read(-1, 0),
 			closeIt(1, read(1, 0)), closeIt(1, read(2, 0)), closeIt(77, wide(g.call(abi.ImportStreamRead, w.I32(2), w.I32(0), w.I32(8)))))
 	})
-	const length = 4 + len(`{"status":200}`) + 3
+	const length = 4 + len(`{"status":200,"etag":"0123456789abcdef0123456789abcdef"}`) + 3
 	want := fmt.Sprint([]int64{-8, 1<<32 | int64(length), 2<<32 | int64(length), int64(length) - 20, int64(length), 0, -8, -8, -8, int64(length), -8})
 	if got := fmt.Sprint(numbers(t, res)); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+}
+
+// List implements capability.KV.
+func (kv mapKV) List(_ context.Context, prefix, after string, limit int) ([]string, error) {
+	var keys []string
+	for key := range kv {
+		if strings.HasPrefix(key, prefix) && key > after {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys[:min(limit, len(keys))], nil
+}
+
+// Used implements capability.KV.
+func (kv mapKV) Used(context.Context) (keys int, size int64, err error) {
+	for key, value := range kv {
+		size += int64(len(key) + len(value))
+	}
+	return len(kv), size, nil
 }

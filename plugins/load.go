@@ -12,19 +12,14 @@ import (
 
 	"github.com/casemate/casemate/plugins/internal/abi/native"
 	"github.com/casemate/casemate/plugins/internal/engine"
+	"github.com/casemate/casemate/plugins/internal/rewrite"
 	"github.com/casemate/casemate/plugins/internal/wasmbin"
 	"github.com/casemate/casemate/plugins/manifest"
 	"github.com/casemate/casemate/sdk/abi"
 )
 
-// describeLimits bound describe at load.
-var describeLimits = Limits{
-	Wall:        10 * time.Second,
-	MemoryBytes: toolMemory,
-	OutputBytes: manifest.MaxDescriptor,
-	LogLines:    50,
-	LogBytes:    8 << 10,
-}
+// compileWall bounds how long a module may take to compile.
+const compileWall = 2 * time.Minute
 
 // Load checks a module, compiles it and asks it to describe itself, without
 // any powers; for a policy it also starts the first instance. Nothing of it
@@ -95,24 +90,15 @@ func (m *Manager) load(ctx context.Context, name string, wasm []byte, packed boo
 	if err := m.admit(mod); err != nil {
 		return nil, err
 	}
-	ctx, stop := m.callContext(ctx)
-	defer stop(nil)
-	limited, err := wasmbin.LimitTables(wasm, maxGrown)
-	if err != nil {
-		return nil, refused("%w", err)
-	}
-	code, err := m.engine.Compile(ctx, limited)
-	switch {
-	case errors.Is(err, engine.ErrCompile):
-		return nil, refused("%w", err)
-	case err != nil:
-		return nil, cutShort(ctx, err)
-	}
-	_, starts := mod.Export(abi.ExportInitialize)
+	ctx, stop := m.loadContext(ctx)
+	defer stop()
 	sum := sha256.Sum256(wasm)
 	p := &Plugin{
 		m: m, name: name, digest: "sha256:" + hex.EncodeToString(sum[:]),
-		code: code, starts: starts, freed: make(chan struct{}),
+		breakers: breakers{rule: m.breaker}, freed: make(chan struct{}), gates: map[gateKey]*gate{},
+	}
+	if err := p.compile(ctx, mod, wasm); err != nil {
+		return nil, err
 	}
 	if err := p.ready(ctx, mod, wasm, packed); err != nil {
 		p.discard(ctx)
@@ -125,20 +111,58 @@ func (m *Manager) load(ctx context.Context, name string, wasm []byte, packed boo
 	return p, nil
 }
 
-// discard frees a plugin that nobody was given.
+// compile rewrites and compiles the module, one module at a time: what an
+// author sends must not take the processors from the calls of others.
+func (p *Plugin) compile(ctx context.Context, mod *wasmbin.Module, wasm []byte) error {
+	rewritten, err := rewrite.Rewrite(wasm)
+	if err != nil {
+		return refused("%w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, compileWall)
+	defer cancel()
+	select {
+	case p.m.compiling <- struct{}{}:
+		defer func() { <-p.m.compiling }()
+	case <-ctx.Done():
+		return cutShort(ctx, fmt.Errorf("compile: %w", ctx.Err()))
+	}
+	p.code, err = p.m.engine.Compile(ctx, rewritten)
+	switch {
+	case errors.Is(err, engine.ErrCompile):
+		return refused("%w", err)
+	case err != nil:
+		return cutShort(ctx, err)
+	}
+	start := ""
+	if rewritten.Start {
+		start = rewrite.StartExport
+	}
+	_, initialize := mod.Export(abi.ExportInitialize)
+	_, p.onRestore = mod.Export(abi.ExportOnRestore)
+	p.starts = startsOf(start, initialize)
+	return nil
+}
+
+// discard frees what the plugin holds. No call may run.
 func (p *Plugin) discard(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
-	if p.pool != nil {
-		p.pool.close(ctx)
+	p.m.idle.drop(ctx, p)
+	var errs []error
+	if p.image != nil {
+		errs = append(errs, p.image.Close())
 	}
-	if err := p.code.Close(ctx); err != nil {
+	errs = append(errs, p.code.Close(ctx))
+	if err := errors.Join(errs...); err != nil {
 		p.m.log.Error("plugin not freed", "plugin", p.name, "error", err)
 	}
 }
 
-// ready learns what the plugin is and checks that it can do it.
+// ready learns what the plugin is, checks that it can do it, and takes the
+// image that its calls begin with.
 func (p *Plugin) ready(ctx context.Context, mod *wasmbin.Module, wasm []byte, packed bool) error {
-	if err := p.describe(ctx); err != nil {
+	b := &boot{p: p, ctx: ctx}
+	defer b.close()
+	if err := b.describe(); err != nil {
 		return err
 	}
 	if packed {
@@ -154,47 +178,46 @@ func (p *Plugin) ready(ctx context.Context, mod *wasmbin.Module, wasm []byte, pa
 			return refused("its descriptor has kind %s, but %w", kind, err)
 		}
 	}
-	if slices.Contains(p.desc.Kinds, abi.KindRoute) || slices.Contains(p.desc.Kinds, abi.KindRetry) {
-		p.pool = newPool()
-		return p.startPolicy(ctx)
+	if err := b.warmUp(); err != nil {
+		return err
 	}
-	return nil
+	if err := b.snapshot(); err != nil {
+		return err
+	}
+	return p.checkMemory(ctx)
 }
 
-// describe calls the guest's describe and checks what it says.
-func (p *Plugin) describe(ctx context.Context) error {
-	c := Call{Entry: abi.ExportDescribe, Limits: describeLimits.withDefaults(abi.ExportDescribe)}
-	res := p.callFresh(ctx, c)
-	if res.Class != OK {
-		return p.notReady(ctx, abi.ExportDescribe, res)
+// checkMemory makes a first instance for each kind, so that the first call
+// does not wait for one, and a module that does not fit into its kind's memory
+// is known now.
+func (p *Plugin) checkMemory(ctx context.Context) error {
+	for _, kind := range []string{abi.KindTool, abi.KindRoute} {
+		c := Call{Entry: abi.ExportToolCall}
+		if kind != abi.KindTool {
+			c.Entry = abi.ExportRoute
+		}
+		isPolicy := slices.Contains(p.desc.Kinds, abi.KindRoute) || slices.Contains(p.desc.Kinds, abi.KindRetry)
+		if kind == abi.KindTool && !slices.Contains(p.desc.Kinds, kind) || kind != abi.KindTool && !isPolicy {
+			continue
+		}
+		c.Limits = c.Limits.withDefaults(c.Entry)
+		in, err := p.acquire(ctx, c)
+		if err != nil {
+			what := "start as a tool"
+			if pure(c.Entry) {
+				what = "start as a policy"
+			}
+			return p.notReady(ctx, what, p.notStarted(&callContext{Context: ctx, m: p.m}, err))
+		}
+		p.release(ctx, in)
 	}
-	desc, err := manifest.Parse(res.Output)
-	if err != nil {
-		return refused("%s: %w", abi.ExportDescribe, err)
-	}
-	p.desc, p.manifest = desc, res.Output
-	return nil
-}
-
-// startPolicy puts a first instance into the pool, so that the first question
-// does not wait for one, and a module that cannot start within a policy's
-// limits is known now.
-func (p *Plugin) startPolicy(ctx context.Context) error {
-	c := Call{Entry: abi.ExportRoute}
-	c.Limits = c.Limits.withDefaults(c.Entry)
-	f := p.newFrame(c)
-	in, err := p.start(ctx, f, c.Limits.MemoryBytes)
-	if err != nil {
-		return p.notReady(ctx, "start as a policy", p.notStarted(ctx, f, err))
-	}
-	p.pool.add(in)
 	return nil
 }
 
 // notReady is the error of a module that did not get through what.
 func (p *Plugin) notReady(ctx context.Context, what string, res Result) error {
-	if ctx.Err() != nil {
-		return cutShort(ctx, fmt.Errorf("%s: %w", what, ctx.Err()))
+	if over := overdue(ctx); over != nil {
+		return cutShort(ctx, fmt.Errorf("%s: %w", what, over))
 	}
 	err := &guestEnded{
 		why:  fmt.Sprintf("%s: %s: %s", what, res.Class, res.reason),
@@ -204,6 +227,15 @@ func (p *Plugin) notReady(ctx context.Context, what string, res Result) error {
 		return err
 	}
 	return refused("%w", err)
+}
+
+// overdue returns ctx's error. A guest is stopped at a deadline that the
+// context's own timer may only see a moment later.
+func overdue(ctx context.Context) error {
+	if end, ok := ctx.Deadline(); ok && time.Now().After(end) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // cutShort is the error of a load whose context ended with err.

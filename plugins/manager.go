@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -35,7 +36,26 @@ type Options struct {
 	// created with mode 0700, and whoever can write to it runs code in this
 	// process. Empty keeps code in memory only.
 	CacheDir string
+	// IdleBytes is about how much memory instances may hold while they wait for
+	// a call, those of all plugins together; 0 is 256 MiB. Who waited longest
+	// goes first.
+	IdleBytes uint64
+	// TenantLimits tells the bounds of a tenant; it is asked before each call.
+	// Nil: there are none.
+	TenantLimits func(tenant string) TenantLimits
+	// Breaker is the rule for plugins that keep dying.
+	Breaker Breaker
+	// Observe is told of each call after it ended, from the goroutine of the
+	// call. Nil drops it.
+	Observe func(Observation)
 }
+
+// defaultIdleBytes is the default of Options.IdleBytes.
+const defaultIdleBytes = 256 << 20
+
+// checkEvery is how many answers of policies there are for each that is asked
+// for again, to see whether the policy is a function of its question.
+const checkEvery = 1000
 
 // Manager loads plugins and holds what they share. It is safe for concurrent
 // use.
@@ -43,10 +63,19 @@ type Manager struct {
 	log    hclog.Logger
 	engine *engine.Engine
 	offers map[string]map[string]wasmbin.Signature // import module → name → signature
-	epoch  time.Time                               // where the monotonic clock of guests begins
+
+	idle    *idleSet
+	tenants tenants
+	breaker Breaker
+	observe func(Observation)
+	count   counters
+
+	// compiling holds a token while a module is compiled.
+	compiling chan struct{}
 
 	calls       context.Context // done when calls are cut short; never given to a guest
 	cancelCalls context.CancelCauseFunc
+	cut         atomic.Bool // set with it: asked on the path of every call
 
 	mu      sync.Mutex
 	plugins map[*Plugin]struct{} // not freed
@@ -56,14 +85,31 @@ type Manager struct {
 	err     error         // of closing the engine; read after done
 }
 
+// counters count since the start.
+type counters struct{ made, restored, lost, answers atomic.Uint64 }
+
+// Stats returns the state of the instances.
+func (m *Manager) Stats() Stats {
+	idle, bytes := m.idle.size()
+	return Stats{
+		Idle: idle, IdleBytes: bytes,
+		Made: m.count.made.Load(), Restored: m.count.restored.Load(), Lost: m.count.lost.Load(),
+	}
+}
+
+// toCheck reports whether the answer that a policy just gave is one of those
+// that are asked for again.
+func (m *Manager) toCheck() bool { return m.count.answers.Add(1)%checkEvery == 0 }
+
 // New returns a manager without plugins.
 func New(ctx context.Context, o Options) (*Manager, error) {
+	fill(&o.IdleBytes, defaultIdleBytes)
 	log := o.Logger
 	if log == nil {
 		log = hclog.NewNullLogger()
 	}
 	host := []engine.HostModule{native.Module(), wasip1.Module(), wasip1.Env()}
-	eng, err := engine.New(ctx, o.CacheDir, host)
+	eng, err := engine.New(ctx, engine.Options{CacheDir: o.CacheDir, Host: host})
 	if err != nil {
 		return nil, fmt.Errorf("plugins: start: %w", err)
 	}
@@ -71,9 +117,14 @@ func New(ctx context.Context, o Options) (*Manager, error) {
 		log:     log,
 		engine:  eng,
 		offers:  map[string]map[string]wasmbin.Signature{},
-		epoch:   time.Now(),
-		plugins: map[*Plugin]struct{}{},
-		done:    make(chan struct{}),
+		idle:    newIdleSet(o.IdleBytes),
+		tenants: tenants{limits: o.TenantLimits, by: map[string]*tenantUse{}},
+		breaker: o.Breaker.withDefaults(),
+		observe: o.Observe,
+
+		compiling: make(chan struct{}, 1),
+		plugins:   map[*Plugin]struct{}{},
+		done:      make(chan struct{}),
 	}
 	for _, h := range host {
 		offers := make(map[string]wasmbin.Signature, len(h.Funcs))
@@ -83,14 +134,12 @@ func New(ctx context.Context, o Options) (*Manager, error) {
 		m.offers[h.Name] = offers
 	}
 	m.calls, m.cancelCalls = context.WithCancelCause(context.WithoutCancel(ctx))
-	log.Info("plugin deadlines are checked in loops and host functions; " +
-		"a guest that only recurses is not stopped until modules are metered")
 	return m, nil
 }
 
 // Close refuses new plugins and calls, waits for the calls in flight and frees
 // everything. When ctx is done first, it cancels them, which a guest cannot
-// delay but by pure recursion, and waits a little longer. If a call is still
+// delay, and waits a little longer. If a call is still
 // running then, Close returns ctx's error and the last call frees the rest.
 // A second Close waits like the first.
 func (m *Manager) Close(ctx context.Context) error {
@@ -100,7 +149,7 @@ func (m *Manager) Close(ctx context.Context) error {
 		return m.err
 	case <-ctx.Done():
 	}
-	m.cancelCalls(errClosing)
+	m.cutCalls()
 	grace := time.NewTimer(stopGrace)
 	defer grace.Stop()
 	select {
@@ -148,8 +197,25 @@ func (m *Manager) leave() {
 	m.mu.Unlock()
 	if last {
 		m.err = m.engine.Close(context.Background())
-		m.cancelCalls(errClosing)
+		m.cutCalls()
 		close(m.done)
+	}
+}
+
+// cutCalls ends the calls that run and the waits of those that do not yet.
+func (m *Manager) cutCalls() {
+	m.cut.Store(true)
+	m.cancelCalls(errClosing)
+}
+
+// loadContext returns the context of a load, which also ends when the manager
+// cuts calls short.
+func (m *Manager) loadContext(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	unlink := context.AfterFunc(m.calls, func() { cancel(errClosing) })
+	return ctx, func() {
+		unlink()
+		cancel(nil)
 	}
 }
 

@@ -7,31 +7,54 @@ import (
 	"sync"
 
 	"github.com/casemate/casemate/plugins/internal/engine"
+	"github.com/casemate/casemate/plugins/internal/frame"
 	"github.com/casemate/casemate/sdk/abi"
 )
 
 // Plugin is one loaded module. It is safe for concurrent use.
 //
-// Each call of a tool gets a fresh instance of the module: no call sees what
-// another one left behind. Calls of a policy share a few instances, one for
-// each call at a time, thrown away when a call on them does not end in OK.
-// What a policy keeps in its memory is therefore seen by later questions, of
-// other tenants too, until instances are restored between calls; the world
-// around it is the same for the same question.
+// Each call runs on an instance that nobody else uses and that holds what the
+// module held after its start and warm-up: no call sees what another one left
+// behind. Instances are restored to that image between calls, and one only
+// ever works for one tenant. A module that changes what cannot be restored,
+// its tables above all, gets a fresh instance for each call instead.
 type Plugin struct {
-	m        *Manager
-	name     string // what messages call it
-	digest   string
-	desc     abi.Descriptor
-	manifest []byte // what describe returned
-	code     *engine.Code
-	starts   bool  // exports _initialize
-	pool     *pool // of policies; nil without such a kind
+	m         *Manager
+	name      string // what messages call it
+	digest    string
+	desc      abi.Descriptor
+	manifest  []byte // what describe returned
+	code      *engine.Code
+	starts    []string      // exports to be called before the snapshot, in order
+	onRestore bool          // exports on_restore
+	image     *engine.Image // nil: a fresh instance for each call
+	clock     *frame.Clock  // as the image was taken
+	breakers  breakers
 
 	mu     sync.Mutex
 	calls  int
 	closed bool
 	freed  chan struct{}
+	gates  map[gateKey]*gate
+}
+
+// gateKey names a bound on calls at once.
+type gateKey struct {
+	tenant string
+	pure   bool
+}
+
+// gateOf returns the gate that a call has to pass.
+func (p *Plugin) gateOf(c Call) *gate {
+	key := gateKey{c.Env.Tenant, pure(c.Entry)}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.gates[key]
+	if g == nil {
+		g = &gate{}
+		p.gates[key] = g
+	}
+	return g
 }
 
 // Name returns the name that Load was given.
@@ -40,6 +63,11 @@ func (p *Plugin) Name() string { return p.name }
 // Descriptor returns what the plugin says of itself. A tool that declares no
 // effects has abi.EffectsOnce. The caller must not change what it points to.
 func (p *Plugin) Descriptor() abi.Descriptor { return p.desc }
+
+// Unrestorable returns nil when instances are restored after each call, else why
+// each call gets a fresh one: the names of what the module does that cannot be
+// undone.
+func (p *Plugin) Unrestorable() []string { return p.code.Unrestorable() }
 
 // Digest returns "sha256:" and the hex digest of the module's bytes.
 func (p *Plugin) Digest() string { return p.digest }
@@ -108,13 +136,7 @@ func (p *Plugin) end() {
 
 // free runs once: after shut no call begins, so there is one last.
 func (p *Plugin) free() {
-	ctx := context.Background()
-	if p.pool != nil {
-		p.pool.close(ctx)
-	}
-	if err := p.code.Close(ctx); err != nil {
-		p.m.log.Error("plugin not freed", "plugin", p.name, "error", err)
-	}
+	p.discard(context.Background())
 	p.m.forget(p)
 	close(p.freed)
 }

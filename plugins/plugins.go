@@ -28,17 +28,20 @@ const (
 	Failed        Class = "guest_error"          // the guest reported a failure, or returned non-zero
 	InvalidOutput Class = "guest_invalid_output" // returned zero without (valid) output
 	Unavailable   Class = "plugin_unavailable"   // closed, or cannot be instantiated
-	Throttled     Class = "guest_throttled"      // no instance of a policy was free in time
+	Throttled     Class = "guest_throttled"      // no instance was free in time, or the tenant's fuel is used up
 	Canceled      Class = "canceled"             // the caller's context was canceled
 	HostError     Class = "host_error"           // a port of the host failed
 )
 
 // Limits bound one call. Zero fields take the defaults of the entry's kind:
-// policies 100 ms, 16 MiB, 16 KiB; tools 30 s, 64 MiB, 1 MiB.
+// policies 50 M fuel, 100 ms, 16 MiB, 16 KiB; tools 500 M fuel, 30 s, 64 MiB,
+// 1 MiB.
 type Limits struct {
+	// Fuel is about one unit for each instruction that the guest executes, and
+	// more for what works on many bytes, host functions included.
+	Fuel uint64
 	// Wall is the time from instance in hand to the end of the call, host
-	// functions included. A policy's call waits as long, at most, for an
-	// instance.
+	// functions included. A call waits as long, at most, for an instance.
 	Wall        time.Duration
 	MemoryBytes uint64 // linear memory
 	OutputBytes int    // bytes of output
@@ -55,6 +58,9 @@ type Call struct {
 	Env   capability.Env
 	// Limits override the defaults of the entry where they are not zero.
 	Limits Limits
+	// Nested is set for a call that another call waits for: it takes the place
+	// of that one and waits for none of its own.
+	Nested bool
 	// Seed and NowMS make a policy call repeatable: random_get is a stream of
 	// Seed and the clocks stand at NowMS. Tools ignore them.
 	Seed  int64
@@ -71,7 +77,8 @@ type Result struct {
 	// abi.FailInternal and no text. It is nil for all other classes.
 	Fail *Failure
 	// Detail tells the plugin's owner why a call did not end in OK: the trap's
-	// text with function names. It is tenant data: never for a client or a host log.
+	// text with function names, and the fuel used until then. It is tenant data:
+	// never for a client or a host log.
 	Detail string
 	Logs   []LogLine        // what the guest logged and printed, capped; for nobody but the caller
 	Puts   []capability.Put // kv.put/1 in order, to be committed with the step
@@ -94,9 +101,36 @@ type LogLine struct {
 // Usage is what a call used.
 type Usage struct {
 	Wall      time.Duration
-	Fuel      uint64 // 0 until modules are metered
+	Fuel      uint64 // exact: the same call on the same module uses the same
 	Memory    uint64 // linear memory at the end, bytes
+	Output    int    // bytes written, kept or not
 	HostCalls int    // capability calls, refused ones included
+	LogBytes  int    // kept
 	// LogsDropped counts lines of log that were over a cap.
 	LogsDropped int
+}
+
+// Observation is one call as an operator may count it: closed sets and numbers,
+// and names that the operator gave.
+type Observation struct {
+	Plugin string // its file's name, as given to Load
+	Entry  string
+	Tenant string
+	Class  Class
+	Usage  Usage
+	// Opened is set when the call opened the breaker of plugin and tenant.
+	Opened bool
+	// Checked is set when a policy was asked a second time, on an instance of
+	// its own, to see whether it is a function of its input; Impure when the
+	// answers or the fuel differed.
+	Checked, Impure bool
+}
+
+// Stats is the state of a Manager's instances.
+type Stats struct {
+	Idle      int    // instances that wait for a call
+	IdleBytes uint64 // that they hold, about
+	Made      uint64 // instances made from an image, ever
+	Restored  uint64 // calls after which an instance was restored, ever
+	Lost      uint64 // instances closed because they could not be restored, ever
 }

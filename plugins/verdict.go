@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"unicode/utf8"
 
+	"github.com/casemate/casemate/plugins/capability"
 	"github.com/casemate/casemate/plugins/internal/engine"
 	"github.com/casemate/casemate/plugins/internal/frame"
 	"github.com/casemate/casemate/sdk/abi"
@@ -21,7 +22,7 @@ const hostDetail = "the host could not do its part"
 // verdict says how a call ended. The first that holds counts: the host's own
 // failure, the end of the context, a death of the guest, what it said by fail,
 // and only then its output.
-func verdict(ctx context.Context, in *instance, f *frame.Frame, status int32, err error) Result {
+func verdict(ctx *callContext, in *engine.Instance, f *frame.Frame, status int32, err error) Result {
 	switch {
 	case err != nil:
 		return dead(ctx, in, f, err)
@@ -64,12 +65,18 @@ func died(class Class, before string, err error) Result {
 }
 
 // dead is the result of a call that did not return.
-func dead(ctx context.Context, in *instance, f *frame.Frame, err error) Result {
+func dead(ctx *callContext, in *engine.Instance, f *frame.Frame, err error) Result {
 	switch {
+	case errors.Is(err, capability.ErrEnded):
+		return ended(Canceled, "nobody waits for the call any more")
 	case isHostError(err):
 		return ended(HostError, hostDetail)
 	case errors.Is(err, engine.ErrStopped):
-		return stopped(ctx)
+		return stopped(ctx, err)
+	case errors.Is(err, errTenantFuel):
+		return died(Throttled, "", err)
+	case errors.Is(err, engine.ErrFuel):
+		return died(Fuel, fmt.Sprintf("used up its %d fuel: ", f.Fuel), err)
 	case errors.Is(err, engine.ErrDepth):
 		return died(Depth, "", err)
 	case in.GrowRefused():
@@ -80,17 +87,16 @@ func dead(ctx context.Context, in *instance, f *frame.Frame, err error) Result {
 	return died(Trap, "", err)
 }
 
-// stopped is the result of a call whose context ended.
-func stopped(ctx context.Context) Result {
+// stopped is the result of a call that err ended: its context's error, or that
+// of its deadline.
+func stopped(ctx *callContext, err error) Result {
 	switch {
-	case errors.Is(context.Cause(ctx), errClosing):
+	case ctx.m.cut.Load():
 		return ended(Unavailable, "plugin is closing")
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded):
 		return ended(Deadline, "the wall clock of the call ran out")
-	case ctx.Err() != nil:
-		return ended(Canceled, "the call was canceled")
 	}
-	return ended(Unavailable, "instance is closed")
+	return ended(Canceled, "the call was canceled")
 }
 
 // reason says what ended a guest without a word of the guest's: neither the

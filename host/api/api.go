@@ -1,6 +1,6 @@
 // Package api is the host's HTTP face: the OpenAI-compatible routes below /v1,
-// liveness and readiness. It checks what clients send, makes requests of it,
-// and says how they ended, at once or as a stream of events. It runs no
+// liveness, readiness and metrics. It checks what clients send, makes requests
+// of it, and says how they ended, at once or as a stream of events. It runs no
 // request and decides nothing about states.
 package api
 
@@ -90,6 +90,11 @@ type Options struct {
 	Tenants Tenants
 	Health  Health // nil: always ready
 	Hub     *stream.Hub
+	// Metrics answers GET /metrics; nil: there is nothing at that path. With
+	// MetricsKey only who sends it is answered; without, only on a host whose
+	// one tenant needs no key.
+	Metrics    http.Handler
+	MetricsKey string
 
 	MaxBodyBytes       int64         // of a request's body; 0: 32 MiB
 	ReadTimeout        time.Duration // for a request's body to arrive; 0: 1 min

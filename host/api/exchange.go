@@ -116,7 +116,7 @@ func (x *exchange) log() {
 	switch {
 	case status >= http.StatusInternalServerError:
 		x.a.Logger.Warn("request", args...)
-	case x.route == "/healthz" || x.route == "/readyz":
+	case x.route == "/healthz" || x.route == "/readyz" || x.route == "/metrics":
 		x.a.Logger.Debug("request", args...)
 	default:
 		x.a.Logger.Info("request", args...)

@@ -24,6 +24,9 @@ const (
 	pathEmbeddings  = "/v1/embeddings"
 )
 
+// Paths returns the paths that requests are stored under.
+func Paths() []string { return []string{pathResponses, pathCompletions, pathEmbeddings} }
+
 // table is every route there is.
 func (a *API) table() []route {
 	return []route{
@@ -36,6 +39,7 @@ func (a *API) table() []route {
 		{path: "/v1/models/{id...}", methods: map[string]handler{"GET": a.model}},
 		{path: "/healthz", public: true, methods: map[string]handler{"GET": a.healthz, "HEAD": a.healthz}},
 		{path: "/readyz", public: true, methods: map[string]handler{"GET": a.readyz, "HEAD": a.readyz}},
+		{path: "/metrics", public: true, methods: map[string]handler{"GET": a.metrics}},
 	}
 }
 

@@ -31,6 +31,7 @@ type File struct {
 	Plugins   []Plugin
 	Policies  Policies
 	Tenants   []Tenant
+	Sandbox   Sandbox
 	Log       Log
 
 	MaxBodyBytes int64         // of a request
@@ -42,6 +43,7 @@ type File struct {
 	MaxFailures  int           // retries that a request may spend
 	Timeouts     Timeouts
 	CacheDir     string // of compiled modules
+	MetricsKey   string // that GET /metrics asks for: value of the variable that metrics.key_env names
 
 	// Warnings are for the log: things that work, though hardly as meant.
 	Warnings []string
@@ -69,18 +71,6 @@ type Target struct {
 	Weight   float64 // 1 unless set
 }
 
-// Plugin is a module file and the powers that the operator grants it.
-type Plugin struct {
-	File   string
-	Grants []string // ops, like "kv.get/1"
-}
-
-// Policies are module files; "" is the built-in policy.
-type Policies struct {
-	Route string
-	Retry string
-}
-
 // Tenant is one user of the host.
 type Tenant struct {
 	Name      string
@@ -93,6 +83,23 @@ type Tenant struct {
 	ToolAllow  []string
 	Weight     float64 // share of the queue, 1 unless set
 	MaxRunning int     // requests run at once for each model; 0: no cap
+
+	PluginFuelPerMinute uint64 // that calls of tools use together; 0: no cap
+	PluginInstances     int    // of tools that run at once; 0: no cap
+	// PluginLimits are in place of a plugin's own where they are set, by the
+	// plugin's name.
+	PluginLimits map[string]Limits
+}
+
+// Sandbox is what all plugins of the host share.
+type Sandbox struct {
+	IdleMemory uint64 // bytes that instances without a call may hold
+
+	// A plugin that traps so many times within Window is not called for this
+	// tenant while its breaker is open.
+	Traps  int
+	Window time.Duration
+	Open   time.Duration
 }
 
 // Log says what is logged, and how.

@@ -321,7 +321,7 @@ func TestExamples(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, guest := range []string{"calculator", "notes", "route-default", "retry-default", "retry-eager"} {
+	for _, guest := range []string{"calculator", "notes", "fetch", "route-default", "retry-default", "retry-eager"} {
 		if err := os.WriteFile(filepath.Join(root, "build/wasm", guest+".wasm"), []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -336,7 +336,7 @@ func TestExamples(t *testing.T) {
 			if err := os.WriteFile(here, text, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			f, err := config.Load(here, []string{"OPENAI_API_KEY=k", "ACME_API_KEY=k"})
+			f, err := config.Load(here, []string{"OPENAI_API_KEY=k", "ACME_API_KEY=k", "FETCH_TOKEN=k", "SCRAPE_KEY=k"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -349,6 +349,7 @@ func TestExamples(t *testing.T) {
 
 func FuzzLoad(f *testing.F) {
 	f.Add(full)
+	f.Add(small("") + sandboxed)
 	f.Add("a: &a [*a]\n")
 	f.Add("---\n")
 	f.Add("? [a]\n: b\n")

@@ -108,6 +108,17 @@ type value func(n *yaml.Node, path string)
 
 // object reads a mapping: each key by its value, every other key is wrong.
 func (r *reader) object(n *yaml.Node, path string, keys map[string]value) {
+	known := func(key string) error {
+		if keys[key] == nil {
+			return fmt.Errorf("unknown key; known here: %s", strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
+		}
+		return nil
+	}
+	r.mapping(n, path, known, func(key string, n *yaml.Node, path string) { keys[key](n, path) })
+}
+
+// mapping reads a mapping whose keys check accepts.
+func (r *reader) mapping(n *yaml.Node, path string, check func(string) error, read func(key string, n *yaml.Node, path string)) {
 	if !r.is(n, path, yaml.MappingNode, "a mapping of keys") {
 		return
 	}
@@ -115,17 +126,16 @@ func (r *reader) object(n *yaml.Node, path string, keys map[string]value) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, val := n.Content[i], n.Content[i+1]
 		below := join(path, key.Value)
-		switch read, ok := keys[key.Value]; {
+		switch err := check(key.Value); {
 		case key.Kind != yaml.ScalarNode:
 			r.wrong(r.at(key, path), "a key is not a plain word")
-		case !ok:
-			r.wrong(r.at(key, join(path, brief(key.Value))), "unknown key; known here: %s",
-				strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
+		case err != nil:
+			r.wrong(r.at(key, join(path, brief(key.Value))), "%w", err)
 		case lines[key.Value] != 0:
 			r.wrong(r.at(key, below), "is there twice, first on line %d", lines[key.Value])
 		default:
 			lines[key.Value] = key.Line
-			read(val, below)
+			read(key.Value, val, below)
 		}
 	}
 }
@@ -189,7 +199,7 @@ func (r *reader) some(dst *[]string, check func(string) error) value {
 // weight reads a share.
 func (r *reader) weight(dst *float64) value {
 	return func(n *yaml.Node, path string) {
-		s, ok := r.scalar(n, path, "!!float", "!!int")
+		s, ok := r.scalar(n, path, "!!float !!int")
 		if !ok {
 			return
 		}
@@ -209,13 +219,18 @@ func (r *reader) count(dst *int) value {
 		if !ok {
 			return
 		}
-		v, err := number(s, 1, 1_000_000)
+		v, err := number(s, 1_000_000)
 		if err != nil {
 			r.wrong(r.at(n, path), "%w", err)
 			return
 		}
 		*dst = int(v)
 	}
+}
+
+// warn tells of what works, though hardly as meant.
+func (r *reader) warn(at place, format string, args ...any) {
+	r.file.Warnings = append(r.file.Warnings, fmt.Sprintf("%s: %s", at, fmt.Sprintf(format, args...)))
 }
 
 // path returns p as seen from the working directory.
@@ -226,18 +241,32 @@ func (r *reader) path(p string) string {
 	return filepath.Join(r.dir, p)
 }
 
+// flag reads true or false.
+func (r *reader) flag(dst *bool) value {
+	return func(n *yaml.Node, path string) {
+		if s, ok := r.scalar(n, path, "!!bool"); ok {
+			*dst = strings.EqualFold(s, "true") // no other spelling is a bool of YAML 1.2
+		}
+	}
+}
+
+// wanted says what the values of each set of YAML types are.
+var wanted = map[string]string{
+	"!!str": "a string (put it in quotes)", "!!int": "a whole number", "!!float !!int": "a number",
+	"!!bool": "true or false", quantityTags: "a whole number, plain or with a unit",
+}
+
 // scalar returns the text of a plain value of one of the given types.
-func (r *reader) scalar(n *yaml.Node, path string, tags ...string) (string, bool) {
-	want := map[string]string{"!!str": "a string", "!!int": "a whole number", "!!float": "a number"}[tags[0]]
+func (r *reader) scalar(n *yaml.Node, path, tags string) (string, bool) {
+	want, hint, _ := strings.Cut(wanted[tags], " (")
 	if !r.is(n, path, yaml.ScalarNode, want) {
 		return "", false
 	}
-	if !slices.Contains(tags, n.ShortTag()) {
-		hint := ""
-		if tags[0] == "!!str" {
-			hint = " (put it in quotes)"
+	if !slices.Contains(strings.Fields(tags), n.ShortTag()) {
+		if hint != "" {
+			want += " (" + hint
 		}
-		r.wrong(r.at(n, path), "want %s%s", want, hint)
+		r.wrong(r.at(n, path), "want %s", want)
 		return "", false
 	}
 	return n.Value, true

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,8 +33,12 @@ func (r *reader) root(n *yaml.Node) {
 	var upstreams, models, tenants names
 	keys := r.keysUnder("")
 	maps.Copy(keys, map[string]value{
-		"log":       func(n *yaml.Node, path string) { r.object(n, path, r.keysUnder("log.")) },
-		"timeouts":  func(n *yaml.Node, path string) { r.object(n, path, r.keysUnder("timeouts.")) },
+		"log":      func(n *yaml.Node, path string) { r.object(n, path, r.keysUnder("log.")) },
+		"timeouts": func(n *yaml.Node, path string) { r.object(n, path, r.keysUnder("timeouts.")) },
+		"sandbox":  r.sandbox,
+		"metrics": func(n *yaml.Node, path string) {
+			r.object(n, path, map[string]value{"key_env": r.variable(func(v string) { r.file.MetricsKey = v })})
+		},
 		"upstreams": r.list(func(n *yaml.Node, path string) { r.upstream(n, path, &upstreams) }),
 		"models":    r.list(func(n *yaml.Node, path string) { r.model(n, path, &models) }),
 		"plugins":   r.list(r.plugin),
@@ -62,6 +65,13 @@ func hasItems(n *yaml.Node, key string) bool {
 		}
 	}
 	return false
+}
+
+// sandbox reads what all plugins share.
+func (r *reader) sandbox(n *yaml.Node, path string) {
+	keys := r.keysUnder("sandbox.")
+	keys["breaker"] = func(n *yaml.Node, path string) { r.object(n, path, r.keysUnder("sandbox.breaker.")) }
+	r.object(n, path, keys)
 }
 
 // names are those given so far, each with its line.
@@ -175,48 +185,6 @@ func (r *reader) target(n *yaml.Node, path string, others []Target) Target {
 	return t
 }
 
-func (r *reader) plugin(n *yaml.Node, path string) {
-	var p Plugin
-	r.object(n, path, map[string]value{
-		"file":   r.module(&p.File),
-		"grants": r.texts(&p.Grants, matches(opName)),
-	})
-	r.needs(n, path, "file")
-	same := func(o Plugin) bool { return o.File == p.File }
-	if p.File != "" && slices.ContainsFunc(r.file.Plugins, same) {
-		r.wrong(r.at(n, path), "%s is there twice", brief(p.File))
-	}
-	r.file.Plugins = append(r.file.Plugins, p)
-}
-
-func (r *reader) policies(n *yaml.Node, path string) {
-	r.object(n, path, map[string]value{
-		"route": r.module(&r.file.Policies.Route),
-		"retry": r.module(&r.file.Policies.Retry),
-	})
-}
-
-// module reads the path of a file that must be there.
-func (r *reader) module(dst *string) value {
-	return func(n *yaml.Node, path string) {
-		r.text(dst, checkText)(n, path)
-		if *dst == "" {
-			if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" && n.Value == "" {
-				r.wrong(r.at(n, path), "want the path of a .wasm file")
-			}
-			return
-		}
-		*dst = r.path(*dst)
-		info, err := os.Stat(*dst)
-		switch {
-		case err != nil:
-			r.wrong(r.at(n, path), "%w", err)
-		case !info.Mode().IsRegular():
-			r.wrong(r.at(n, path), "%s is not a file", *dst)
-		}
-	}
-}
-
 func (r *reader) tenant(n *yaml.Node, path string, seen *names) {
 	t := Tenant{ToolMode: "auto", Weight: 1}
 	r.object(n, path, map[string]value{
@@ -232,8 +200,11 @@ func (r *reader) tenant(n *yaml.Node, path string, seen *names) {
 		"limits": func(n *yaml.Node, path string) {
 			r.object(n, path, map[string]value{
 				"weight": r.weight(&t.Weight), "max_running": r.count(&t.MaxRunning),
+				"plugin_fuel_per_minute": amount(r, &t.PluginFuelPerMinute, fuelOfMinute),
+				"plugin_instances":       r.count(&t.PluginInstances),
 			})
 		},
+		"plugin_limits": r.pluginLimits(&t.PluginLimits),
 	})
 	r.needs(n, path, "name", "keys")
 	if n.Kind == yaml.MappingNode && has(n, "keys") && !hasItems(n, "keys") {

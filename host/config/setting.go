@@ -29,9 +29,9 @@ var injected = regexp.MustCompile(`^CASEMATE_(SERVICE_HOST|SERVICE_PORT(_.+)?|PO
 
 // setting is one plain value that the file and the environment may set.
 type setting struct {
-	key string // path in the file, of one or two keys
-	tag string // YAML type: !!str or !!int
-	set func(r *reader, value string, fromFile bool) error
+	key  string // path in the file, of one to three keys
+	tags string // YAML types, as in wanted
+	set  func(r *reader, value string, fromFile bool) error
 }
 
 // env returns the name of the variable: log.level is CASEMATE_LOG_LEVEL.
@@ -61,7 +61,7 @@ var settings = []setting{
 		return oneOf(v, "text", "json")
 	}},
 	{"max_body_bytes", "!!int", func(r *reader, v string, _ bool) (err error) {
-		r.file.MaxBodyBytes, err = number(v, 1, 1<<30)
+		r.file.MaxBodyBytes, err = number(v, 1<<30)
 		return err
 	}},
 	whole("slots", 100_000, func(f *File) *int { return &f.Slots }),
@@ -83,11 +83,15 @@ var settings = []setting{
 		r.file.CacheDir = v
 		return checkText(v)
 	}},
+	sized("sandbox.idle_memory", idleSize, func(f *File) *uint64 { return &f.Sandbox.IdleMemory }),
+	whole("sandbox.breaker.traps", 1_000_000, func(f *File) *int { return &f.Sandbox.Traps }),
+	span("sandbox.breaker.window", func(f *File) *time.Duration { return &f.Sandbox.Window }),
+	span("sandbox.breaker.open", func(f *File) *time.Duration { return &f.Sandbox.Open }),
 }
 
 func whole(key string, most int64, dst func(*File) *int) setting {
 	return setting{key, "!!int", func(r *reader, v string, _ bool) error {
-		n, err := number(v, 1, most)
+		n, err := number(v, most)
 		*dst(&r.file) = int(n)
 		return err
 	}}
@@ -99,12 +103,17 @@ func span(key string, dst func(*File) *time.Duration) setting {
 
 func least(key string, shortest time.Duration, dst func(*File) *time.Duration) setting {
 	return setting{key, "!!str", func(r *reader, v string, _ bool) error {
-		d, err := time.ParseDuration(v)
-		if err != nil || d < shortest || d > 30*24*time.Hour {
-			return fmt.Errorf("%s: want a duration from %s to 720h, like 30s", brief(v), shortest)
-		}
+		d, err := parseDuration(v, shortest, 30*24*time.Hour)
 		*dst(&r.file) = d
-		return nil
+		return err
+	}}
+}
+
+func sized(key string, q quantity, dst func(*File) *uint64) setting {
+	return setting{key, quantityTags, func(r *reader, v string, _ bool) error {
+		n, err := q.parse(v)
+		*dst(&r.file) = n
+		return err
 	}}
 }
 
@@ -117,7 +126,7 @@ func (r *reader) keysUnder(prefix string) map[string]value {
 			continue
 		}
 		keys[key] = func(n *yaml.Node, path string) {
-			v, ok := r.scalar(n, path, s.tag)
+			v, ok := r.scalar(n, path, s.tags)
 			if !ok {
 				return
 			}
@@ -208,10 +217,19 @@ func oneOf(v string, known ...string) error {
 	return fmt.Errorf("%s: want %s or %s", brief(v), strings.Join(known[:len(known)-1], ", "), known[len(known)-1])
 }
 
-func number(v string, least, most int64) (int64, error) {
+func parseDuration(v string, least, most time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < least || d > most {
+		return 0, fmt.Errorf("%s: want a duration from %s to %gh, like 30s", brief(v), least, most.Hours())
+	}
+	return d, nil
+}
+
+// number reads a number of things, from 1.
+func number(v string, most int64) (int64, error) {
 	n, err := strconv.ParseInt(v, 10, 64)
-	if err != nil || n < least || n > most {
-		return 0, fmt.Errorf("%s: want a whole number from %d to %d", brief(v), least, most)
+	if err != nil || n < 1 || n > most {
+		return 0, fmt.Errorf("%s: want a whole number from 1 to %d", brief(v), most)
 	}
 	return n, nil
 }

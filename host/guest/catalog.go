@@ -7,7 +7,7 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
+	"reflect"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -19,33 +19,11 @@ import (
 	"github.com/casemate/casemate/sdk/abi"
 )
 
-// Role is what a file is loaded for.
-type Role string
-
-// The roles.
-const (
-	Tool  Role = "tool"
-	Route Role = "route"
-	Retry Role = "retry"
-)
-
-// Source is a module file and what it is loaded for.
-type Source struct {
-	Role   Role
-	File   string
-	Grants []string // op strings, "kv.get/1"; only for tools
-}
-
 // Condition says how a source fares: for /readyz.
 type Condition struct {
 	Source Source
 	Digest string // of the module in use; "" when there is none
 	Err    error  // why the file as it is now is not in use; nil: it is
-}
-
-// KV reads the committed state of plugins.
-type KV interface {
-	KVGet(ctx context.Context, tenant, plugin, key string) (value []byte, ok bool, err error)
 }
 
 // Policies takes over loaded policies; nil means the built-in one.
@@ -59,6 +37,7 @@ type Catalog struct {
 	manager  *plugins.Manager
 	kv       KV
 	policies Policies
+	options  Options
 	log      hclog.Logger
 
 	swap  sync.Mutex // one change at a time
@@ -69,27 +48,42 @@ type Catalog struct {
 	loaded     map[sourceKey]*module
 }
 
-// sourceKey identifies what a module is in use for. There are many tools, each
-// by its file, and one policy of each role, whatever file it comes from.
-type sourceKey struct {
-	Role Role
-	File string // of a tool
-}
-
-func (s Source) key() sourceKey {
-	if s.Role != Tool {
-		return sourceKey{Role: s.Role}
-	}
-	return sourceKey{s.Role, s.File}
-}
-
 // shelf is the tools offered now, by plugin name.
 type shelf struct{ modules map[string]*module }
 
+// Options of a Catalog. The zero value works.
+type Options struct {
+	Logger hclog.Logger // nil drops its lines
+	// Audit gets a line for each kind of refused capability call of a call, and
+	// Refused is told of each one; file is that of the Source. nil drops them.
+	Audit   hclog.Logger
+	Refused func(file, op, reason string)
+	// TenantLimits returns what stands in place of a plugin's limits for a
+	// tenant, where it is not zero; plugin is its own name. nil: nothing does.
+	TenantLimits func(tenant, plugin string) plugins.Limits
+}
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	if o.Audit == nil {
+		o.Audit = hclog.NewNullLogger()
+	}
+	if o.Refused == nil {
+		o.Refused = func(string, string, string) {}
+	}
+	if o.TenantLimits == nil {
+		o.TenantLimits = func(string, string) plugins.Limits { return plugins.Limits{} }
+	}
+	return o
+}
+
 // New returns an empty catalog: built-in policies, no tools.
-func New(m *plugins.Manager, kv KV, p Policies, log hclog.Logger) *Catalog {
+func New(m *plugins.Manager, kv KV, p Policies, o Options) *Catalog {
+	o = o.withDefaults()
 	c := &Catalog{
-		manager: m, kv: kv, policies: p, log: log,
+		manager: m, kv: kv, policies: p, options: o, log: o.Logger,
 		conditions: map[sourceKey]Condition{}, loaded: map[sourceKey]*module{},
 	}
 	c.tools.Store(&shelf{modules: map[string]*module{}})
@@ -99,8 +93,8 @@ func New(m *plugins.Manager, kv KV, p Policies, log hclog.Logger) *Catalog {
 // Apply makes sources, and nothing else, what is loaded: at most one route and
 // one retry policy, and tools. A source that cannot be loaded leaves its last
 // good module in place, and a policy also the one of another file before it;
-// the error names each. A source whose file and grants have not changed is
-// left alone. All of the change is seen at once.
+// the error names each. A source that is as it was, file and all, is left
+// alone. All of the change is seen at once.
 func (c *Catalog) Apply(ctx context.Context, sources []Source) error {
 	c.swap.Lock()
 	defer c.swap.Unlock()
@@ -222,7 +216,7 @@ func (c *Catalog) open(ctx context.Context, s Source, keep map[sourceKey]bool) (
 	c.mu.Lock()
 	old := c.loaded[s.key()]
 	c.mu.Unlock()
-	if old != nil && old.digest == digestOf(wasm) && slices.Equal(old.grants, s.Grants) {
+	if old != nil && old.digest == digestOf(wasm) && reflect.DeepEqual(old.source, s) {
 		return old, nil
 	}
 	p, err := c.manager.Load(ctx, s.File, wasm)

@@ -1,6 +1,7 @@
 package guest_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"os"
@@ -30,6 +31,27 @@ func (s state) KVGet(_ context.Context, tenant, plugin, key string) ([]byte, boo
 	return []byte(v), ok, nil
 }
 
+func (s state) KVList(_ context.Context, tenant, plugin, prefix, after string, limit int) ([]string, error) {
+	var keys []string
+	for full := range s {
+		key, ok := strings.CutPrefix(full, tenant+"/"+plugin+"/")
+		if ok && strings.HasPrefix(key, prefix) && key > after {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys[:min(len(keys), limit)], nil
+}
+
+func (s state) KVUsed(_ context.Context, tenant, plugin string) (keys int, size int64, err error) {
+	for full, v := range s {
+		if key, ok := strings.CutPrefix(full, tenant+"/"+plugin+"/"); ok {
+			keys, size = keys+1, size+int64(len(key)+len(v))
+		}
+	}
+	return keys, size, nil
+}
+
 // cacheDir keeps compiled modules for all tests of the process: to compile one
 // takes seconds under the race detector.
 var cacheDir string
@@ -53,7 +75,14 @@ type rig struct {
 	decider *policy.Decider
 	state   state
 	dir     string
+	log     bytes.Buffer
+	audit   bytes.Buffer
+	refused []refusal
+	limits  plugins.Limits // of tenant acme, for every plugin
 }
+
+// refusal is a capability call that was refused.
+type refusal struct{ file, op, reason string }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
@@ -67,7 +96,19 @@ func newRig(t *testing.T) *rig {
 		}
 	})
 	r := &rig{T: t, decider: policy.New(nil), state: state{}, dir: t.TempDir()}
-	r.catalog = guest.New(m, r.state, r.decider, hclog.NewNullLogger())
+	r.catalog = guest.New(m, r.state, r.decider, guest.Options{
+		Logger: hclog.New(&hclog.LoggerOptions{Output: &r.log, Level: hclog.Trace}),
+		Audit:  hclog.New(&hclog.LoggerOptions{Name: "audit", Output: &r.audit, JSONFormat: true}),
+		Refused: func(file, op, reason string) {
+			r.refused = append(r.refused, refusal{filepath.Base(file), op, reason})
+		},
+		TenantLimits: func(tenant, _ string) plugins.Limits {
+			if tenant != "acme" {
+				return plugins.Limits{}
+			}
+			return r.limits
+		},
+	})
 	return r
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/casemate/casemate/plugins"
+	"github.com/casemate/casemate/plugins/egress"
 	"github.com/casemate/casemate/plugins/manifest"
 	"github.com/casemate/casemate/sdk/abi"
 )
@@ -22,9 +23,11 @@ type module struct {
 	plugin     *plugins.Plugin
 	descriptor abi.Descriptor
 	digest     string
-	grants     []string
+	source     Source
+	limits     plugins.Limits
 	granted    map[string]bool             // wanted ∧ granted
 	schemas    map[string]*manifest.Schema // by tool
+	http       *egress.Client              // nil unless http.fetch/1 is granted
 	log        hclog.Logger
 
 	mu      sync.Mutex
@@ -39,26 +42,58 @@ const retireGrace = 2 * time.Second
 // newModule checks that a plugin fits its role.
 func newModule(ctx context.Context, p *plugins.Plugin, s Source) (*module, error) {
 	m := &module{
-		plugin: p, descriptor: p.Descriptor(), digest: p.Digest(), grants: s.Grants,
+		plugin: p, descriptor: p.Descriptor(), digest: p.Digest(), source: s, limits: s.Limits,
 		granted: map[string]bool{}, schemas: map[string]*manifest.Schema{},
 	}
 	if !slices.Contains(m.descriptor.Kinds, string(s.Role)) {
 		return nil, fmt.Errorf("guest: %s: plugin %q is a plugin for %v, but is configured as %s", s.File, m.descriptor.Name, m.descriptor.Kinds, s.Role)
 	}
 	if s.Role != Tool {
+		m.limits = over(plugins.Limits{Fuel: policyFuel, Wall: policyWall}, s.Limits)
 		return m, m.rehearse(ctx, s.Role)
 	}
+	return m, m.equip()
+}
+
+// equip gives a tool module its schemas and its powers.
+func (m *module) equip() error {
+	s := m.source
 	for _, op := range m.descriptor.Capabilities {
 		m.granted[op] = slices.Contains(s.Grants, op)
 	}
 	for _, t := range m.descriptor.Tools {
 		schema, err := manifest.ParseSchema(t.Parameters)
 		if err != nil {
-			return nil, fmt.Errorf("guest: %s: tool %q: parameters: %w", s.File, t.Name, err)
+			return fmt.Errorf("guest: %s: tool %q: parameters: %w", s.File, t.Name, err)
 		}
 		m.schemas[t.Name] = schema
 	}
-	return m, nil
+	for name := range s.Effects {
+		if m.schemas[name] == nil {
+			return fmt.Errorf("guest: %s: plugin %q has no tool %q to set the effects of", s.File, m.descriptor.Name, name)
+		}
+	}
+	if !m.granted[abi.OpHTTPFetch] {
+		return nil
+	}
+	o := egress.Options{Rules: s.HTTP, Secrets: s.Secrets}
+	if err := o.Validate(); err != nil {
+		return fmt.Errorf("guest: %s: %w", s.File, err)
+	}
+	m.http = egress.New(o)
+	return nil
+}
+
+// effects returns what a tool may change: by the operator, else by its
+// descriptor, and undeclared ones may do anything once.
+func (m *module) effects(t abi.ToolDescriptor) string {
+	switch {
+	case m.source.Effects[t.Name] != "":
+		return m.source.Effects[t.Name]
+	case t.Effects != "":
+		return string(t.Effects)
+	}
+	return string(abi.EffectsOnce)
 }
 
 // hold keeps the module open until release.
@@ -88,6 +123,9 @@ func (m *module) retire() {
 }
 
 func (m *module) close() {
+	if m.http != nil {
+		m.http.Close()
+	}
 	if err := m.plugin.Close(context.Background()); err != nil {
 		m.log.Warn("close module", "plugin", m.descriptor.Name, "digest", m.digest, "error", err)
 	}

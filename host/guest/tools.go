@@ -1,15 +1,12 @@
 package guest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"sort"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/casemate/casemate/host/loop"
 	"github.com/casemate/casemate/host/queue"
@@ -37,7 +34,7 @@ func (c *Catalog) Granted() []response.ServerTool {
 // Resolve implements loop.Tools. Offers whose plugin or tool is not loaded any
 // more are left out.
 func (c *Catalog) Resolve(tenant string, offers []response.Offer) loop.Toolset {
-	set := &toolset{kv: c.kv, tenant: tenant, modules: map[string]*module{}}
+	set := &toolset{catalog: c, tenant: tenant, modules: map[string]*module{}}
 	shelf := c.tools.Load()
 	for _, o := range offers {
 		m, ok := shelf.modules[o.Plugin]
@@ -52,25 +49,23 @@ func (c *Catalog) Resolve(tenant string, offers []response.Offer) loop.Toolset {
 			m.hold()
 			set.modules[o.Plugin] = m
 		}
-		set.tools = append(set.tools, serverTool(m, t, o))
+		tool := serverTool(m, t, o)
+		tool.Timeout = wall(t, set.limits(m))
+		set.tools = append(set.tools, tool)
 	}
 	return set
 }
 
 func serverTool(m *module, t abi.ToolDescriptor, o response.Offer) response.ServerTool {
-	s := response.ServerTool{
-		Offer: o, Description: t.Description, Parameters: t.Parameters, Effects: string(t.Effects),
-		Generation: m.digest, Timeout: time.Duration(t.TimeoutMS) * time.Millisecond,
+	return response.ServerTool{
+		Offer: o, Description: t.Description, Parameters: t.Parameters, Effects: m.effects(t),
+		Generation: m.digest, Timeout: wall(t, m.limits),
 	}
-	if s.Effects == "" {
-		s.Effects = string(abi.EffectsOnce)
-	}
-	return s
 }
 
 // toolset is the modules of one attempt, held until Release.
 type toolset struct {
-	kv      KV
+	catalog *Catalog
 	tenant  string
 	modules map[string]*module
 	tools   []response.ServerTool
@@ -83,6 +78,12 @@ func (s *toolset) Release() {
 		m.release()
 	}
 	s.modules = nil
+}
+
+// limits returns those of m's calls for the tenant: what was configured for it,
+// else for the plugin.
+func (s *toolset) limits(m *module) plugins.Limits {
+	return over(m.limits, s.catalog.options.TenantLimits(s.tenant, m.descriptor.Name))
 }
 
 // maxCheckText bounds what the model is told of its arguments' mistake.
@@ -113,23 +114,45 @@ func (s *toolset) Call(ctx context.Context, c loop.ToolCall) loop.ToolResult {
 	if err != nil {
 		return loop.ToolResult{Class: queue.HostError, RetryAfter: -1, Generation: m.digest}
 	}
-	kv := &tenantKV{kv: s.kv, tenant: s.tenant, plugin: c.Tool.Plugin, read: map[string]reading{}}
+	p := s.powers(m)
+	defer p.release()
+	audit := auditor{set: s, m: m, info: c.Info}
+	limits := s.limits(m)
+	limits.Wall = c.Tool.Timeout
 	r := m.plugin.Call(ctx, plugins.Call{
-		Entry: abi.ExportToolCall, Input: input, Limits: plugins.Limits{Wall: c.Tool.Timeout},
-		Env: capability.Env{Tenant: s.tenant, Granted: m.granted, KV: kv},
+		Entry: abi.ExportToolCall, Input: input, Limits: limits, Nested: c.Depth > 0,
+		Env: capability.Env{
+			Tenant: s.tenant, Granted: p.granted, HTTP: p.http, KV: pluginKV{s.catalog.kv, s.tenant, m.descriptor.Name},
+			Tools: nested{c.Nested}, PureTool: s.pure, Effect: effect(c.Effect), Audit: audit.refused,
+		},
 	})
-	out := loop.ToolResult{Class: queue.Class(r.Class), RetryAfter: -1, Generation: m.digest, Fuel: r.Usage.Fuel}
+	audit.done()
+	out := loop.ToolResult{
+		Class: queue.Class(r.Class), RetryAfter: -1, Generation: m.digest, Fuel: r.Usage.Fuel,
+		Detail: record(r.Detail, response.MaxDetail), Log: logText(r.Logs, r.Usage.LogsDropped),
+	}
 	switch {
 	case r.Class == plugins.OK:
-		succeeded(&out, r, kv)
+		succeeded(&out, r, m.descriptor.Name)
 	case r.Fail != nil:
 		failed(&out, *r.Fail)
 	}
 	return out
 }
 
+// pure reports whether a tool, by the name that the model knows, has no
+// effects.
+func (s *toolset) pure(name string) bool {
+	for _, t := range s.tools {
+		if t.Name == name {
+			return t.Effects == string(abi.EffectsPure)
+		}
+	}
+	return false
+}
+
 // succeeded reads the result of a call that ended well.
-func succeeded(out *loop.ToolResult, r plugins.Result, kv *tenantKV) {
+func succeeded(out *loop.ToolResult, r plugins.Result, plugin string) {
 	text, isError, err := readResult(r.Output)
 	switch {
 	case err != nil:
@@ -141,7 +164,10 @@ func succeeded(out *loop.ToolResult, r plugins.Result, kv *tenantKV) {
 	default:
 		out.Output = text
 		for _, p := range r.Puts {
-			out.KV = append(out.KV, kv.put(p))
+			out.KV = append(out.KV, store.KVPut{
+				Plugin: plugin, Key: p.Key, Value: p.Value, Delete: p.Delete, TTL: p.TTL,
+				Checked: p.Checked, Had: p.Had, Was: p.Was,
+			})
 		}
 	}
 }
@@ -176,45 +202,4 @@ func readResult(output []byte) (text string, isError bool, err error) {
 		return text, r.IsError, nil
 	}
 	return string(r.Output), r.IsError, nil
-}
-
-// tenantKV is one plugin's state for one tenant, as one call sees it.
-type tenantKV struct {
-	kv             KV
-	tenant, plugin string
-
-	mu   sync.Mutex
-	read map[string]reading // what the call saw first
-}
-
-// reading is a committed value that a call saw.
-type reading struct {
-	value []byte
-	had   bool
-}
-
-// Get implements capability.KV.
-func (k *tenantKV) Get(ctx context.Context, key string) ([]byte, bool, error) {
-	value, had, err := k.kv.KVGet(ctx, k.tenant, k.plugin, key)
-	if err != nil {
-		return nil, false, err
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if _, seen := k.read[key]; !seen {
-		k.read[key] = reading{bytes.Clone(value), had}
-	}
-	return value, had, nil
-}
-
-// put is a write of the call. One to a key that it has read holds only as long
-// as the key is what it read.
-func (k *tenantKV) put(p capability.Put) store.KVPut {
-	out := store.KVPut{Plugin: k.plugin, Key: p.Key, Value: p.Value}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if r, ok := k.read[p.Key]; ok {
-		out.Checked, out.Was, out.Had = true, r.value, r.had
-	}
-	return out
 }

@@ -29,11 +29,19 @@ const InvalidAnswer = "invalid_answer"
 // Asker is a loaded policy module. Implementations are safe for concurrent use
 // and bound their own time.
 type Asker interface {
-	// Ask returns the module's answer to question, and the fuel spent, on an
-	// error too. An error that is or wraps a Classed names the Fallback.
-	Ask(ctx context.Context, question []byte, seed, nowMS int64) (answer []byte, fuel uint64, err error)
+	// Ask returns the module's answer, and the fuel spent, on an error too. An
+	// error that is or wraps a Classed names the Fallback.
+	Ask(ctx context.Context, q Question) (answer []byte, fuel uint64, err error)
 	// Generation returns the digest of what answers.
 	Generation() string
+}
+
+// Question is what a policy module is asked.
+type Question struct {
+	Tenant string // whose request it is about
+	Text   []byte // JSON
+	Seed   int64  // 0 … 2^53-1
+	NowMS  int64
 }
 
 // Classed is an error of an Asker that knows its outcome class. Other errors
@@ -153,11 +161,11 @@ func (d *Decider) warn(message, kind, code, generation string) {
 	d.log.Warn(message, "kind", kind, "code", code, "generation", generation, "not_logged", dropped)
 }
 
-// ask puts question to the module of p, if there is one, and has take read its
-// answer. It fills Question, Generation, Fallback and Fuel of the Decision and
+// ask puts question, as the Text of about, to the module of p, if there is one,
+// and has take read its answer. It fills Question, Generation, Fallback and Fuel of the Decision and
 // reports whether take was content; if not, the built-in rules decide.
 func (d *Decider) ask(
-	ctx context.Context, p *atomic.Pointer[Asker], kind string, question any, seed, nowMS int64, take func(answer []byte) bool,
+	ctx context.Context, p *atomic.Pointer[Asker], kind string, about Question, question any, take func(answer []byte) bool,
 ) (Decision, bool) {
 	dec := Decision{Kind: kind, Generation: Builtin}
 	text, err := json.Marshal(question)
@@ -171,7 +179,8 @@ func (d *Decider) ask(
 		return dec, false
 	}
 	module := *loaded
-	answer, fuel, err := module.Ask(ctx, text, seed, nowMS)
+	about.Text = text
+	answer, fuel, err := module.Ask(ctx, about)
 	dec.Fuel = fuel
 	switch {
 	case err != nil:

@@ -26,9 +26,9 @@ type module struct {
 	asked  func(question []byte, seed, nowMS int64)
 }
 
-func (m *module) Ask(_ context.Context, q []byte, seed, nowMS int64) ([]byte, uint64, error) {
+func (m *module) Ask(_ context.Context, q policy.Question) ([]byte, uint64, error) {
 	if m.asked != nil {
-		m.asked(q, seed, nowMS)
+		m.asked(q.Text, q.Seed, q.NowMS)
 	}
 	return []byte(m.answer), 42, m.err
 }

@@ -61,7 +61,7 @@ func (d *Decider) Retry(ctx context.Context, q abi.RetryQuestion, b Bounds) (Ver
 	b.Tries = max(b.Tries, len(q.History)) // the question holds the latest alone
 	q = fitRetry(q)
 	var ans abi.RetryAnswer
-	dec, ok := d.ask(ctx, &d.retry, abi.KindRetry, q, q.Seed, q.NowMS, func(text []byte) bool {
+	dec, ok := d.ask(ctx, &d.retry, abi.KindRetry, Question{Tenant: q.Request.Tenant, Seed: q.Seed, NowMS: q.NowMS}, q, func(text []byte) bool {
 		return takeRetry(text, &ans)
 	})
 	if !ok {

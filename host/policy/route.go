@@ -42,7 +42,7 @@ func (d *Decider) Route(ctx context.Context, q abi.RouteQuestion) (abi.RouteAnsw
 	}
 	var ans abi.RouteAnswer
 	var clamped bool
-	dec, ok := d.ask(ctx, &d.route, abi.KindRoute, q, q.Seed, q.NowMS, func(text []byte) bool {
+	dec, ok := d.ask(ctx, &d.route, abi.KindRoute, Question{Tenant: q.Request.Tenant, Seed: q.Seed, NowMS: q.NowMS}, q, func(text []byte) bool {
 		var valid bool
 		ans, clamped, valid = takeRoute(text, q)
 		return valid

@@ -1,5 +1,5 @@
-// Package telemetry makes the logger of the host. It decides nothing about
-// what is logged.
+// Package telemetry makes the logger of the host and counts what the host does
+// for a Prometheus server. It decides nothing about what is logged or counted.
 package telemetry
 
 import (

@@ -1,35 +1,57 @@
 // Package capability declares what a plugin may be given: the ports that a
 // host implements and the per-call Env that binds a call to its tenant. It
-// declares only; it enforces nothing, does no I/O and imports nothing.
+// declares only; it enforces nothing, does no I/O and imports nothing of ours.
 package capability
 
-import "context"
+import (
+	"context"
+	"errors"
+)
+
+// ErrEnded is wrapped by a port, or by Env.Effect, when nobody waits for the
+// call any more: its lease was lost, or its request has ended. The call then
+// ends as canceled, and the host has done nothing wrong.
+var ErrEnded = errors.New("capability: the call's owner has ended")
 
 // Env binds one call to the tenant and step that it works for. The zero Env
-// has no powers: describe, conformance checks and policies run under it.
+// has no powers: describe, conformance checks and policies run under it. All
+// functions and ports of it may be nil; they are called by one goroutine at a
+// time, with no lock held.
 type Env struct {
 	Tenant string
 	// Granted holds the op strings ("kv.get/1") that this call may use:
 	// descriptor ∧ operator grant ∧ tenant policy, computed by the host.
 	Granted map[string]bool
-	// KV is the plugin's own state, already namespaced by tenant and plugin.
-	// It may be nil when no kv op is granted.
-	KV KV
-	// Emit receives progress that the guest reports; it may be nil. An error
-	// that wraps context.Canceled tells the guest that it was aborted.
+	// KV is the plugin's own state, already namespaced by tenant and plugin;
+	// HTTP sends what the operator's rules allow; Tools calls other tools as
+	// steps below the call's own. Each may be nil when no op of it is granted.
+	KV    KV
+	HTTP  HTTP
+	Tools Tools
+	// PureTool reports whether a tool declares that it has no effects, so that
+	// calling it is none. nil: every tool may have some.
+	PureTool func(tool string) bool
+	// Effect is called before each op that changes something outside:
+	// http.fetch with another method than GET or HEAD, and tool.call of a tool
+	// that is not pure. It records that effects began and checks that the
+	// lease is still held; its error ends the call before anything was sent.
+	Effect func(ctx context.Context) error
+	// Audit is told of each refused op. Both words are closed strings of the
+	// host, never text of the guest: an op that the host knows, and one of the
+	// reasons Audit….
+	Audit func(op, reason string)
+	// Emit receives progress that the guest reports. An error that wraps
+	// context.Canceled tells the guest that it was aborted.
 	Emit func(kind int32, data []byte) error
 }
 
-// KV is the state of one plugin for one tenant. Reads see committed state;
-// the writes of a call are buffered by the caller of Get, so that a call sees
-// its own writes, and are returned with the result of the call.
-type KV interface {
-	// Get returns the committed value of key; ok is false when there is none.
-	Get(ctx context.Context, key string) (value []byte, ok bool, err error)
-}
-
-// Put is one buffered write of a call.
-type Put struct {
-	Key   string
-	Value []byte
-}
+// The reasons that Env.Audit is given.
+const (
+	AuditNotGranted = "not_granted"   // the op is not in Env.Granted
+	AuditRule       = "egress_rule"   // no rule allows the URL and method
+	AuditAddress    = "egress_addr"   // the name stands for an address that is not allowed
+	AuditRedirect   = "egress_hop"    // a redirect led to what no rule allows
+	AuditSecret     = "egress_secret" // a secret is not bound to that host and header
+	AuditHeader     = "egress_header" // a header that a guest may not set, or one with a line break
+	AuditTool       = "tool_refused"  // the host does not let this call call that tool
+)

@@ -121,8 +121,14 @@ const (
 
 // The ops of ImportCall that this host knows.
 const (
-	OpKVGet = "kv.get/1"
-	OpKVPut = "kv.put/1"
+	OpKVGet     = "kv.get/1"
+	OpKVPut     = "kv.put/1"
+	OpKVDelete  = "kv.delete/1"
+	OpKVList    = "kv.list/1"
+	OpHTTPFetch = "http.fetch/1"
+	OpToolCall  = "tool.call/1"
+	OpTimeNow   = "time.now/1"
+	OpRand      = "rand/1"
 )
 
 // MaxFailText is the longest text, in bytes, that ImportFail keeps.

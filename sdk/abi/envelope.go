@@ -23,7 +23,18 @@ type Descriptor struct {
 	Tools        []ToolDescriptor  `json:"tools,omitempty"`
 	Capabilities []string          `json:"capabilities,omitempty"`  // op strings wanted, "kv.get/1"
 	ConfigSchema json.RawMessage   `json:"config_schema,omitempty"` // JSON Schema
-	WarmUp       []json.RawMessage `json:"warm_up,omitempty"`       // synthetic inputs, never tenant data
+	WarmUp       []json.RawMessage `json:"warm_up,omitempty"`       // each a WarmUp
+}
+
+// WarmUp is one input that the host runs, without powers, before it takes the
+// image that every call starts from. What the guest then holds in memory is
+// seen by every call, so it is made up, never a tenant's. Exactly one of Tool,
+// Route and Retry is set.
+type WarmUp struct {
+	Tool      string          `json:"tool,omitempty"`
+	Arguments json.RawMessage `json:"arguments,omitempty"` // of Tool
+	Route     json.RawMessage `json:"route,omitempty"`     // a RouteQuestion
+	Retry     json.RawMessage `json:"retry,omitempty"`     // a RetryQuestion
 }
 
 // The kinds of a plugin.
@@ -49,6 +60,7 @@ type ToolCall struct {
 	Arguments json.RawMessage `json:"arguments"`
 	Config    json.RawMessage `json:"config,omitempty"`
 	Call      CallInfo        `json:"call"`
+	WarmUp    bool            `json:"warm_up,omitempty"` // a Descriptor.WarmUp and no call of a model
 }
 
 // CallInfo tells a tool which step it works for.

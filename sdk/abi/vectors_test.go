@@ -42,6 +42,8 @@ type vectors struct {
 	Budgets      []named       `json:"budgets"`
 	Classes      []string      `json:"classes"`
 	Envelopes    []bytesVector `json:"envelopes"`
+	Ops          []opVector    `json:"ops"`
+	OpErrors     []opError     `json:"op_errors"`
 	Canonical    []bytesVector `json:"canonical"`
 	NotCanonical []bytesVector `json:"not_canonical"`
 }
@@ -167,6 +169,7 @@ func envelopes() map[string]func() any {
 		"retry_question": func() any { return new(abi.RetryQuestion) },
 		"retry_answer":   func() any { return new(abi.RetryAnswer) },
 		"descriptor":     func() any { return new(abi.Descriptor) },
+		"warm_up":        func() any { return new(abi.WarmUp) },
 	}
 }
 

@@ -21,7 +21,9 @@
 // NowMS, chance its Seed (see Rand); a package variable may hold what an init
 // function put there and nothing else, and no answer may depend on the order
 // of a map. The host clamps each answer, and where a policy fails, the host's
-// own policy answers. Package policy gives no powers: a policy has none.
+// own policy answers. Before it takes the image that every decision starts
+// from, the host asks a made-up question, so that what Go does in a first call
+// is done; see WarmUpRoute. Package policy gives no powers: a policy has none.
 package policy
 
 import (
@@ -44,6 +46,7 @@ func Route(decide func(abi.RouteQuestion) (abi.RouteAnswer, error)) {
 		a.V = abi.Version
 		return a, err
 	})
+	guest.Process().WarmUp(abi.ExportRoute, false, abi.WarmUp{Route: example(routeExample())})
 }
 
 // Retry makes decide the retry policy of the plugin: whether to try a failed
@@ -55,6 +58,7 @@ func Retry(decide func(abi.RetryQuestion) (abi.RetryAnswer, error)) {
 		a.V = abi.Version
 		return a, err
 	})
+	guest.Process().WarmUp(abi.ExportRetry, false, abi.WarmUp{Retry: example(retryExample())})
 }
 
 func serve[Q, A any](r *guest.Registry, kind, export string, decide func(Q) (A, error)) {

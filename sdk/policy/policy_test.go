@@ -53,9 +53,27 @@ func TestEntries(t *testing.T) {
 }
 
 func TestDescriptor(t *testing.T) {
-	got, err := guest.Process().Describe()
-	if want := `{"v":1,"name":"test-policy","version":"0.1.0","kinds":["retry","route"]}`; err != nil || string(got) != want {
-		t.Errorf("got %s, %v; want %s", got, err, want)
+	text, err := guest.Process().Describe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d abi.Descriptor
+	if err := json.Unmarshal(text, &d); err != nil {
+		t.Fatal(err)
+	}
+	if d.Name != "test-policy" || strings.Join(d.Kinds, " ") != "retry route" || len(d.WarmUp) != 2 {
+		t.Errorf("got %s", text)
+	}
+	// Each policy can be asked what it declares, by default or by its author.
+	for i, entry := range []string{abi.ExportRetry, abi.ExportRoute} {
+		var w abi.WarmUp
+		if err := json.Unmarshal(d.WarmUp[i], &w); err != nil || (w.Retry != nil) == (w.Route != nil) || w.Tool != "" {
+			t.Fatalf("warm-up %d is %s, %v", i, d.WarmUp[i], err)
+		}
+		h := guest.Fake{In: append(w.Retry, w.Route...)}
+		if guest.Process().Enter(entry, &h) != 0 || len(h.Out) == 0 {
+			t.Errorf("%s of %s: %+v", entry, h.In, h.Failed)
+		}
 	}
 }
 

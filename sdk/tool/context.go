@@ -64,11 +64,17 @@ func (c Context) Budget() Budget {
 // Deadline returns when the host will stop this call, by the guest's clock.
 func (c Context) Deadline() time.Time {
 	left := min(c.Budget().Time, 100*365*24*time.Hour)
-	return time.Now().Add(left)
+	return c.Now().Add(left)
 }
 
-// Rand returns random numbers from the host's entropy. The generators of the
-// standard library repeat: each call starts from the same state of the plugin.
+// Now returns the host's time, to the millisecond. It needs no grant; the op
+// abi.OpTimeNow is for guests without WASI.
+func (c Context) Now() time.Time { return c.host.Now() }
+
+// Rand returns random numbers from the host's entropy, for which it needs no
+// grant. The generators of package math/rand and the seeds of maps repeat:
+// each call starts from the same state of the plugin, that after
+// initialisation, in which they were seeded.
 func (c Context) Rand() *rand.Rand { return rand.New(entropy{c.host}) }
 
 // entropy is a rand.Source over the host.

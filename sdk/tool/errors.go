@@ -15,7 +15,10 @@ import (
 type Error struct {
 	Code       abi.FailCode
 	RetryAfter time.Duration // negative: not said
-	err        error
+	// Reason is the host's closed word where a capability was refused or
+	// failed, like abi.HTTPTimeout; "" otherwise.
+	Reason string
+	err    error
 }
 
 // Error implements error.

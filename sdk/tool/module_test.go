@@ -3,8 +3,11 @@ package tool_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/casemate/casemate/plugins"
@@ -38,11 +41,46 @@ type noState struct{}
 
 func (noState) Get(context.Context, string) ([]byte, bool, error) { return nil, false, nil }
 
+func (noState) List(context.Context, string, string, int) ([]string, error) {
+	return []string{"a", "b", "c", "d"}, nil
+}
+
+func (noState) Used(context.Context) (int, int64, error) { return 0, 0, nil }
+
+// site is an HTTP with one answer.
+type site struct{}
+
+func (site) Do(_ context.Context, r *capability.HTTPRequest) (*capability.HTTPResponse, error) {
+	text, end := "pong", io.EOF
+	if r.URL != "https://a.test" {
+		end = &capability.HTTPError{Code: abi.HTTPTimeout}
+	}
+	if r.Method == "POST" {
+		text = r.Header[0].Value + string(r.Body)
+	}
+	return &capability.HTTPResponse{
+		Status: 201, Header: []capability.HTTPHeader{{Name: "x", Value: "y"}},
+		Body: io.NopCloser(io.MultiReader(iotest.OneByteReader(strings.NewReader(text)), iotest.ErrReader(end))),
+	}, nil
+}
+
+// others is a Tools with one tool.
+type others struct{}
+
+func (others) Call(_ context.Context, n int, tool string, arguments []byte) (capability.ToolReply, error) {
+	return capability.ToolReply{Output: fmt.Appendf(nil, "%d %s %s", n, tool, arguments)}, nil
+}
+
+// granted is what the kit wants.
+var granted = map[string]bool{
+	abi.OpKVGet: true, abi.OpKVPut: true, abi.OpKVDelete: true, abi.OpKVList: true, abi.OpHTTPFetch: true, abi.OpToolCall: true,
+}
+
 func TestModule(t *testing.T) {
 	p := kit(t)
 	var emitted []string
 	env := capability.Env{
-		Tenant: "default", Granted: map[string]bool{abi.OpKVGet: true, abi.OpKVPut: true}, KV: noState{},
+		Tenant: "default", Granted: granted, KV: noState{}, HTTP: site{}, Tools: others{},
 		Emit: func(kind int32, data []byte) error {
 			emitted = append(emitted, string(data))
 			return nil
@@ -60,7 +98,8 @@ func TestModule(t *testing.T) {
 		return p.Call(t.Context(), plugins.Call{Entry: abi.ExportToolCall, Input: input, Env: env})
 	}
 	for what, want := range map[string]string{
-		"calls": "1", "log": `"logged"`, "emit": `"emitted"`, "budget": "true", "sleep": "true", "state": "true",
+		"calls": "1", "log": `"logged"`, "emit": `"emitted"`, "budget": "true", "sleep": "true", "state": "true", "now": "true",
+		"list": `[["a","c"],true]`, "http": `[201,"y","1ping"]`, "stream": `"pong"`, "broken stream": `"i/o error"`, "tool": `"0 other {\"n\":1}"`,
 		"info": `{"response_id":"resp_1","step":"/3","attempt":2,"idempotency_key":"resp_1//3","tenant":"default","model":"demo","deadline_in_ms":5}`,
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -96,8 +135,10 @@ func TestModule(t *testing.T) {
 		{"transient", env, abi.FailTransient, "busy"},
 		{"long text", env, abi.FailPermanent, strings.Repeat("x", abi.MaxFailText)},
 		{"large output", env, abi.FailPermanent, "result of do, 2097171 bytes: too big"},
-		{"large state", env, abi.FailPermanent, `kv.put/1 "k": status 413`},
+		{"large state", env, abi.FailPermanent, `kv.put/1 "k": value_too_large`},
 		{"state", capability.Env{}, abi.FailDenied, `kv.put/1 "k": not granted`},
+		{"http", capability.Env{}, abi.FailDenied, `http.fetch/1 "https://a.test": not granted`},
+		{"tool", capability.Env{}, abi.FailDenied, `tool.call/1 "other": not granted`},
 	}
 	for _, tt := range fails {
 		t.Run("fails by "+tt.what, func(t *testing.T) {

@@ -19,10 +19,17 @@
 //
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -ldflags="-s -w" -trimpath -o greeter.wasm .
 //
-// Every call finds the plugin as it was after initialisation: a package
-// variable that a handler changes is not seen by the next call. State goes
-// through KV. Package tool grants nothing: what a call may do is the
-// operator's word.
+// Every call finds the plugin as it was after initialisation and warm-up: a
+// package variable that a handler changes is not seen by the next call, and
+// generators of package math/rand give every call the same numbers. State goes
+// through Context.KV, chance comes from Context.Rand. A plugin that must do
+// something before each call all the same, like seeding a generator of its
+// own, exports it itself, and every call pays for it:
+//
+//	//go:wasmexport on_restore
+//	func onRestore() int32 { seed(); return 0 }
+//
+// Package tool grants nothing: what a call may do is the operator's word.
 package tool
 
 import (
@@ -95,6 +102,21 @@ func Register[Args, Result any](t Tool, handle func(Context, Args) (Result, erro
 	register(&registered, t, handle)
 }
 
+// WarmUp asks the host to call a tool with made-up arguments, of the type that
+// its handler takes, before it takes the image that each call starts from. The
+// call has no powers, and no error of it matters; what it leaves in memory,
+// caches for one, every call finds. Go guests do much in their first call that
+// later ones find done, so each tool has a warm-up by default, which reads
+// arguments and writes a result without its handler: WarmUp replaces that.
+func WarmUp(tool string, arguments any) {
+	text, err := json.Marshal(arguments)
+	if err != nil {
+		registered.reg.Mistake(fmt.Errorf("warm-up of %s: %w", tool, err))
+		return
+	}
+	registered.reg.WarmUp(tool, true, abi.WarmUp{Tool: tool, Arguments: text})
+}
+
 // set is what one plugin has registered.
 type set struct {
 	reg   *guest.Registry
@@ -104,8 +126,12 @@ type set struct {
 // registered is the set of the module: exports take no receiver.
 var registered = set{reg: guest.Process(), tools: make(map[string]handler)}
 
-// handler runs one tool on the arguments of a call.
-type handler func(ctx Context, arguments []byte) (any, error)
+// handler is one tool: run makes a call, rehearse does what comes before and
+// after the author's function, without it.
+type handler struct {
+	run      func(ctx Context, arguments []byte) (any, error)
+	rehearse func(arguments []byte) any
+}
 
 func register[Args, Result any](s *set, t Tool, handle func(Context, Args) (Result, error)) {
 	parameters, check := t.Parameters, (*schema.Schema)(nil)
@@ -122,17 +148,33 @@ func register[Args, Result any](s *set, t Tool, handle func(Context, Args) (Resu
 		Effects: t.Effects, TimeoutMS: t.Timeout.Milliseconds(),
 	})
 	s.reg.Serve(abi.ExportToolCall, s.call)
-	s.tools[t.Name] = func(ctx Context, arguments []byte) (any, error) {
-		var args Args
+	decode := func(arguments []byte) (args Args, err error) {
 		if check != nil {
 			if err := check.Check(arguments); err != nil {
-				return nil, InvalidArgs("%w", err)
+				return args, InvalidArgs("%w", err)
 			}
 		}
 		if err := json.Unmarshal(arguments, &args); err != nil {
-			return nil, InvalidArgs("%w", err)
+			return args, InvalidArgs("%w", err)
 		}
-		return handle(ctx, args)
+		return args, nil
+	}
+	s.tools[t.Name] = handler{
+		run: func(ctx Context, arguments []byte) (any, error) {
+			args, err := decode(arguments)
+			if err != nil {
+				return nil, err
+			}
+			return handle(ctx, args)
+		},
+		rehearse: func(arguments []byte) any {
+			_, _ = decode(arguments) // made up, so it may be refused
+			var nothing Result
+			return nothing
+		},
+	}
+	if check != nil {
+		s.reg.WarmUp(t.Name, false, abi.WarmUp{Tool: t.Name, Arguments: check.Example()})
 	}
 }
 
@@ -149,7 +191,7 @@ func (s *set) call(h guest.Host) error {
 	if len(in.Arguments) == 0 {
 		in.Arguments = json.RawMessage("{}")
 	}
-	result, err := handle(Context{host: h, call: in.Call, config: in.Config}, in.Arguments)
+	result, err := s.answer(handle, Context{host: h, call: in.Call, config: in.Config}, in)
 	if err != nil {
 		return err
 	}
@@ -164,6 +206,19 @@ func (s *set) call(h guest.Host) error {
 	return nil
 }
 
+// answer makes the call. A warm-up that the author did not ask for does not
+// reach the author's function: what that keeps in memory, every call would
+// find.
+func (s *set) answer(handle handler, ctx Context, in abi.ToolCall) (any, error) {
+	if in.WarmUp && !s.reg.OwnWarmUp(in.Tool) {
+		return handle.rehearse(in.Arguments), nil
+	}
+	return handle.run(ctx, in.Arguments)
+}
+
+// encode returns the JSON of an abi.ToolResult. It puts the parts together
+// itself: encoding/json reads again what a json.RawMessage holds, which costs a
+// large output as much fuel as making it.
 func encode(result any) ([]byte, error) {
 	reply, ok := result.(Reply)
 	if !ok {
@@ -173,7 +228,18 @@ func encode(result any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(abi.ToolResult{V: abi.Version, Output: output, Content: reply.Content, IsError: reply.IsError})
+	out := append([]byte(`{"v":1,"output":`), output...)
+	if len(reply.Content) > 0 {
+		content, err := json.Marshal(reply.Content)
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(out, `,"content":`...), content...)
+	}
+	if reply.IsError {
+		out = append(out, `,"is_error":true`...)
+	}
+	return append(out, '}'), nil
 }
 
 // mustJSON encodes an inferred schema, which holds nothing that JSON lacks.

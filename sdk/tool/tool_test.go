@@ -33,12 +33,13 @@ type failArgs struct {
 
 func init() {
 	tool.Plugin("kit", "1.2.3", "Tools of the tests.")
-	tool.Want(abi.OpKVGet, abi.OpKVPut)
+	tool.Want(abi.OpKVGet, abi.OpKVPut, abi.OpKVDelete, abi.OpKVList, abi.OpHTTPFetch, abi.OpToolCall)
 	tool.ConfigOf[config]()
 	tool.Register(tool.Tool{Name: "say", Description: "Says it.", Effects: tool.Pure, Timeout: 2 * time.Second}, say)
 	tool.Register(tool.Tool{Name: "swap"}, swap)
 	tool.Register(tool.Tool{Name: "fail"}, fail)
 	tool.Register(tool.Tool{Name: "see"}, see)
+	tool.Register(tool.Tool{Name: "run"}, func(ctx tool.Context, _ struct{}) (any, error) { return body(ctx) })
 	tool.Register(tool.Tool{Name: "free", Parameters: []byte(`{"type":"object"}`)},
 		func(_ tool.Context, a map[string]any) (int, error) { return len(a), nil })
 }
@@ -56,14 +57,14 @@ func say(ctx tool.Context, a sayArgs) (string, error) {
 
 // swap puts a value and returns the one before.
 func swap(ctx tool.Context, a keyArgs) (string, error) {
-	before, _, err := tool.KV(ctx).Get(a.Key)
+	before, _, err := ctx.KV().Get(a.Key)
 	if err != nil {
 		return "", err
 	}
-	if err := tool.KV(ctx).Put(a.Key, []byte(a.Value)); err != nil {
+	if err := ctx.KV().Put(a.Key, []byte(a.Value)); err != nil {
 		return "", err
 	}
-	after, _, err := tool.KV(ctx).Get(a.Key)
+	after, _, err := ctx.KV().Get(a.Key)
 	return string(before) + ">" + string(after), err
 }
 
@@ -86,7 +87,7 @@ func fail(ctx tool.Context, a failArgs) (any, error) {
 	case "panic":
 		panic("in the handler")
 	case "after a put":
-		if err := tool.KV(ctx).Put("k", []byte("v")); err != nil {
+		if err := ctx.KV().Put("k", []byte("v")); err != nil {
 			return nil, err
 		}
 		return nil, tool.Permanent("too late")
@@ -114,7 +115,7 @@ func TestDescribe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.Name != "kit" || d.Version != "1.2.3" || len(d.Tools) != 5 || string(d.ConfigSchema) == "" {
+	if d.Name != "kit" || d.Version != "1.2.3" || len(d.Tools) != 6 || string(d.ConfigSchema) == "" {
 		t.Errorf("got %+v", d)
 	}
 	want := abi.ToolDescriptor{
@@ -197,12 +198,12 @@ func TestCallFails(t *testing.T) {
 		{
 			"an empty key",
 			tooltest.Call{Tool: "swap", Arguments: `{"key":""}`},
-			tooltest.Fail{Code: abi.FailInternal, RetryAfterMS: -1, Text: `kv.get/1 "": status 400`},
+			tooltest.Fail{Code: abi.FailInternal, RetryAfterMS: -1, Text: `kv.get/1 "": invalid_key`},
 		},
 		{
 			"a value too large",
 			tooltest.Call{Tool: "swap", Arguments: `{"key":"k","value":"` + strings.Repeat("x", abi.MaxKVValue+1) + `"}`},
-			tooltest.Fail{Code: abi.FailPermanent, RetryAfterMS: -1, Text: `kv.put/1 "k": status 413`},
+			tooltest.Fail{Code: abi.FailPermanent, RetryAfterMS: -1, Text: `kv.put/1 "k": value_too_large`},
 		},
 	}
 	for _, tt := range tests {

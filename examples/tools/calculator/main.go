@@ -16,6 +16,7 @@ func init() {
 			"Operators: + - * / % (remainder), ^ or ** (power), parentheses.",
 		Effects: tool.Pure,
 	}, calculate)
+	tool.WarmUp("calculator", args{Expression: "(1.5 + 2) * 3 ^ 2 / 7"})
 }
 
 func main() {}

@@ -20,6 +20,7 @@ func init() {
 		// A note carries the key of its step, so a repeat finds it and adds nothing.
 		Effects: tool.Idempotent,
 	}, run)
+	tool.WarmUp("notes", args{Op: "add", Text: "text"})
 }
 
 func main() {}
@@ -84,14 +85,14 @@ func add(ctx tool.Context, notes []note, text string) (any, error) {
 	if len(value) > abi.MaxKVValue {
 		return nil, tool.Permanent("the notebook is full: it has %d notes", len(notes)-1)
 	}
-	if err := tool.KV(ctx).Put(notebook, value); err != nil {
+	if err := ctx.KV().Put(notebook, value); err != nil {
 		return nil, fmt.Errorf("notebook: %w", err)
 	}
 	return added{Count: len(notes)}, nil
 }
 
 func load(ctx tool.Context) ([]note, error) {
-	value, ok, err := tool.KV(ctx).Get(notebook)
+	value, ok, err := ctx.KV().Get(notebook)
 	if err != nil {
 		return nil, fmt.Errorf("notebook: %w", err)
 	}

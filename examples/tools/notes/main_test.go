@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/casemate/casemate/plugins"
@@ -52,4 +54,17 @@ type state map[string][]byte
 func (s state) Get(_ context.Context, key string) (value []byte, ok bool, err error) {
 	value, ok = s[key]
 	return value, ok, nil
+}
+
+// List implements capability.KV.
+func (s state) List(context.Context, string, string, int) (keys []string, err error) {
+	return slices.Sorted(maps.Keys(s)), nil
+}
+
+// Used implements capability.KV.
+func (s state) Used(context.Context) (keys int, bytes int64, err error) {
+	for key, value := range s {
+		bytes += int64(len(key) + len(value))
+	}
+	return len(s), bytes, nil
 }

@@ -3,6 +3,7 @@ package endtoend_test
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -146,20 +147,29 @@ func TestKillBetweenSteps(t *testing.T) {
 func TestKillDuringToolCall(t *testing.T) {
 	tests := []struct {
 		tool    string
+		posts   int32 // on the first attempt, so that an effect has begun
 		state   response.StepState
 		tries   int
 		message string
 	}{
-		{"wait_again", response.Completed, 2, `"attempt":2`},
-		{"wait_once", response.Abandoned, 1, "interrupted"},
+		{"wait_again", 0, response.Completed, 2, `"attempt":2`},
+		{"wait_again", 1, response.Completed, 2, `"attempt":2`},
+		{"wait_once", 0, response.Completed, 2, `"attempt":2`},
+		{"wait_once", 1, response.Abandoned, 1, "interrupted"},
 	}
 	for _, tt := range tests {
-		t.Run(tt.tool, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s %d posts", tt.tool, tt.posts), func(t *testing.T) {
 			testdb.Each(t, func(t *testing.T, url string) {
-				r := newRig(t, url, toolScript(demo.Call{ID: "c1", Name: tt.tool, Arguments: `{"ms":60000}`}))
+				out, args := newOutside(t), `{"ms":60000}`
+				if tt.posts > 0 {
+					args = fmt.Sprintf(`{"ms":60000,"url":%q}`, out.URL)
+				}
+				r := newRig(t, url, toolScript(demo.Call{ID: "c1", Name: tt.tool, Arguments: args}))
+				r.outside = out
 				h := r.start()
 				id := h.background("hello")
 				r.toolRuns(id)
+				r.eventually("the tool has posted", func() bool { return out.posts.Load() == tt.posts })
 				h.kill()
 				h = r.next()
 				v := h.await(id)
@@ -175,10 +185,52 @@ func TestKillDuringToolCall(t *testing.T) {
 				if tt.state == response.Completed && !strings.Contains(string(s.Output), key) {
 					t.Errorf("output %s; want the key %s of the first try", s.Output, key)
 				}
+				if n, want := out.posts.Load(), tt.posts*int32(tt.tries); n != want {
+					t.Errorf("it posted %d times; want %d", n, want)
+				}
 				checkEvents(t, rec)
 			})
 		})
 	}
+}
+
+// TestKillDuringNestedCall kills the host while a tool waits for the second of
+// two that it calls: the first one, which posted and may run only once, must
+// not run again, and its result must be there.
+func TestKillDuringNestedCall(t *testing.T) {
+	testdb.Each(t, func(t *testing.T, url string) {
+		out := newOutside(t)
+		r := newRig(t, url, toolScript(demo.Call{ID: "c1", Name: "relay", Arguments: fmt.Sprintf(`{"ms":60000,"url":%q}`, out.URL)}))
+		r.outside = out
+		h := r.start()
+		id := h.background("hello")
+		r.eventually("the second tool runs", func() bool {
+			for _, s := range r.record(id).Steps {
+				if s.Key() == "/1/1" && s.State == response.Running {
+					return true
+				}
+			}
+			return false
+		})
+		h.kill()
+		h = r.next()
+		v := h.await(id)
+		want := regexp.MustCompile(`"attempt":1.* then .*"attempt":2`)
+		if v["status"] != "completed" || !want.MatchString(strings.ReplaceAll(text(v), `\"`, `"`)) {
+			t.Errorf("status %v, text %q; want completed, the first result kept and the second made again", v["status"], text(v))
+		}
+		rec := r.record(id)
+		steps := settled(t, rec)
+		for key, tries := range map[string]int{"/1": 2, "/1/0": 1, "/1/1": 2} {
+			if s := steps[key]; s.State != response.Completed || s.Tries != tries {
+				t.Errorf("step %s is %s after %d tries; want completed after %d", key, s.State, s.Tries, tries)
+			}
+		}
+		if n := out.posts.Load(); n != 1 {
+			t.Errorf("it posted %d times; want once", n)
+		}
+		checkEvents(t, rec)
+	})
 }
 
 // toolRuns waits until the tool step of a response has begun.
@@ -290,7 +342,9 @@ func TestTermHandsBack(t *testing.T) {
 
 func TestOnceStepIsNeverTriedAgain(t *testing.T) {
 	testdb.Each(t, func(t *testing.T, url string) {
-		r := newRig(t, url, toolScript(demo.Call{ID: "c1", Name: "flaky_once", Arguments: `{}`}))
+		out := newOutside(t)
+		r := newRig(t, url, toolScript(demo.Call{ID: "c1", Name: "flaky_once", Arguments: fmt.Sprintf(`{"url":%q}`, out.URL)}))
+		r.outside = out
 		r.retry = built + "/stubborn.wasm"
 		h := r.start()
 		v := h.await(h.background("hello"))
@@ -298,8 +352,8 @@ func TestOnceStepIsNeverTriedAgain(t *testing.T) {
 			t.Errorf("status %v, text %q; want completed, the model told", v["status"], text(v))
 		}
 		s := settled(t, r.record(v["id"].(string)))["/1"]
-		if s.State != response.Failed || s.Tries != 1 {
-			t.Errorf("step is %s after %d tries; want failed after 1", s.State, s.Tries)
+		if s.State != response.Failed || s.Tries != 1 || out.posts.Load() != 1 {
+			t.Errorf("step is %s after %d tries and %d posts; want failed after one", s.State, s.Tries, out.posts.Load())
 		}
 	})
 }

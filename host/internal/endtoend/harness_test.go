@@ -8,13 +8,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -81,6 +84,20 @@ type rig struct {
 	drain    string
 	cap      int // of each lane: there is a tenant with a key then; 0: none
 	driver   store.Driver
+	outside  *outside // what tools may change; nil: nothing
+}
+
+// outside is a server that counts what is posted to it.
+type outside struct {
+	*httptest.Server
+	posts atomic.Int32
+}
+
+func newOutside(t *testing.T) *outside {
+	o := &outside{}
+	o.Server = httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { o.posts.Add(1) }))
+	t.Cleanup(o.Close)
+	return o
 }
 
 // apiKey is the key of the tenant that a rig with a cap has.
@@ -104,8 +121,11 @@ func (r *rig) config() string {
 	fmt.Fprintf(&b, "upstreams:\n  - {name: up, kind: openai, base_url: %q}\n", r.upstream.URL())
 	fmt.Fprintf(&b, "models:\n  - name: m\n    targets: [{upstream: up, model: real-m}]\n")
 	fmt.Fprintf(&b, "plugins:\n")
-	for _, name := range []string{"waiter", "notes"} {
-		fmt.Fprintf(&b, "  - {file: %q, grants: [kv.get/1, kv.put/1]}\n", filepath.Join(built, name+".wasm"))
+	fmt.Fprintf(&b, "  - {file: %q, grants: [kv.get/1, kv.put/1]}\n", filepath.Join(built, "notes.wasm"))
+	fmt.Fprintf(&b, "  - file: %q\n    grants: [kv.get/1, kv.put/1, http.fetch/1, tool.call/1]\n", filepath.Join(built, "waiter.wasm"))
+	if r.outside != nil {
+		port := r.outside.Listener.Addr().(*net.TCPAddr).Port
+		fmt.Fprintf(&b, "    http: [{scheme: http, host: 127.0.0.1, port: %d, methods: [POST], private: true}]\n", port)
 	}
 	if r.cap > 0 {
 		fmt.Fprintf(&b, "tenants:\n  - name: acme\n    keys: [{sha256: %x}]\n    limits: {max_running: %d}\n", sha256.Sum256([]byte(apiKey)), r.cap)

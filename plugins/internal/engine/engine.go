@@ -1,6 +1,8 @@
-// Package engine compiles and runs Wasm modules. It is the only package that
-// knows wazero; to everyone else a guest is code, instances, and functions that
-// take and return numbers. It knows no ABI, no plugin and no capability.
+// Package engine compiles rewritten Wasm modules, runs their instances under
+// fuel, deadline and cancel, and puts instances back to the state of an image
+// after each call. It is the only package that knows wazero; to everyone else a
+// guest is code, images, instances, and functions that take and return numbers.
+// It knows no ABI, no plugin and no capability.
 package engine
 
 import (
@@ -8,13 +10,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 
+	"github.com/casemate/casemate/plugins/internal/rewrite"
 	"github.com/casemate/casemate/plugins/internal/wasmbin"
 )
 
@@ -25,47 +27,47 @@ var ErrCompile = errors.New("engine: compile")
 // two, wazero does not look at the context before it is done.
 const compileWorkers = 2
 
-// HostFunc is a function that guests may import.
-type HostFunc struct {
-	Name string
-	Sig  wasmbin.Signature
-	// Fn gets its arguments in stack and leaves its result in stack[0]. It
-	// ends the guest's call with Abort; any other panic is a fault of the
-	// host, contained in the call.
-	Fn func(ctx context.Context, mem Memory, stack []uint64)
-	// SeesCancel lets Fn run after the call's context was canceled, so that
-	// it can tell the guest. All others are not entered then.
-	SeesCancel bool
-}
-
-// HostModule is a module of host functions, linked by its name.
-type HostModule struct {
-	Name  string
-	Funcs []HostFunc
+// Options say how an Engine works.
+type Options struct {
+	// CacheDir keeps machine code across runs, in a directory of its own for
+	// each version of the rewriter, created with mode 0700; "" keeps it in
+	// memory only. Whoever can write there runs code in this process, so a
+	// directory that others may write to is refused.
+	CacheDir string
+	// Host is what guests can import.
+	Host []HostModule
+	// Portable restores instances by copying whole images in the Go heap, as
+	// is done anyway where the system has nothing better.
+	Portable bool
 }
 
 // Engine compiles modules and keeps their code. It is safe for concurrent use.
 type Engine struct {
-	rt    wazero.Runtime
-	cache wazero.CompilationCache // nil without a directory
+	rt       wazero.Runtime
+	cache    wazero.CompilationCache // nil without a directory
+	portable bool
+	pages    *pageMap
+	slice    int64 // fuel between two looks at the clock
 
 	mu        sync.Mutex
 	compiling map[[sha256.Size]byte]chan struct{}
 }
 
-// New returns an engine whose guests can import host. Machine code is kept in
-// cacheDir, created with mode 0700; "" keeps it in memory only. Whoever can
-// write to the directory runs code in this process, so one that others may
-// write to is refused.
-func New(ctx context.Context, cacheDir string, host []HostModule) (*Engine, error) {
-	e := &Engine{compiling: map[[sha256.Size]byte]chan struct{}{}}
-	cfg := wazero.NewRuntimeConfig().
-		WithCloseOnContextDone(true).
-		// Debug sections are guest bytes for a parser that no call needs;
-		// traces have function names without them.
-		WithDebugInfoEnabled(false)
-	if cacheDir != "" {
-		cache, err := openCache(cacheDir)
+// New returns an engine. It must be closed.
+func New(ctx context.Context, o Options) (*Engine, error) {
+	e := &Engine{
+		portable:  o.Portable,
+		pages:     processPages,
+		slice:     fuelSlice,
+		compiling: map[[sha256.Size]byte]chan struct{}{},
+	}
+	// Fuel stops guests. wazero's own way of stopping them on the end of a
+	// context costs a goroutine for each call, leaves at every loop and closes
+	// the instance. Debug sections are guest bytes for a parser that no call
+	// needs; traces have function names without them.
+	cfg := wazero.NewRuntimeConfig().WithCloseOnContextDone(false).WithDebugInfoEnabled(false)
+	if o.CacheDir != "" {
+		cache, err := openCache(o.CacheDir)
 		if err != nil {
 			return nil, err
 		}
@@ -73,42 +75,32 @@ func New(ctx context.Context, cacheDir string, host []HostModule) (*Engine, erro
 		cfg = cfg.WithCompilationCache(cache)
 	}
 	e.rt = wazero.NewRuntimeWithConfig(ctx, cfg)
-	for _, m := range host {
-		if err := e.addHost(ctx, m); err != nil {
-			return nil, errors.Join(err, e.Close(ctx))
-		}
+	if err := e.addHosts(ctx, o.Host); err != nil {
+		return nil, errors.Join(err, e.Close(ctx))
 	}
 	return e, nil
 }
 
-func openCache(dir string) (wazero.CompilationCache, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("engine: cache: %w", err)
-	}
-	info, err := os.Stat(dir)
+// addHosts makes what guests can import, and what rewritten ones do.
+func (e *Engine) addHosts(ctx context.Context, hosts []HostModule) error {
+	_, err := e.rt.NewHostModuleBuilder(rewrite.HostModule).NewFunctionBuilder().
+		WithName(rewrite.HostYield).
+		WithGoModuleFunction(api.GoModuleFunc(yield), []api.ValueType{api.ValueTypeI32}, nil).
+		Export(rewrite.HostYield).Instantiate(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("engine: cache: %w", err)
+		return fmt.Errorf("engine: host module %s: %w", rewrite.HostModule, err)
 	}
-	if perm := info.Mode().Perm(); perm&0o022 != 0 {
-		return nil, fmt.Errorf("engine: cache: %s has mode %#o: others can write machine code into it, want 0700", dir, perm)
-	}
-	cache, err := wazero.NewCompilationCacheWithDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("engine: cache: %w", err)
-	}
-	return cache, nil
-}
-
-func (e *Engine) addHost(ctx context.Context, m HostModule) error {
-	b := e.rt.NewHostModuleBuilder(m.Name)
-	for _, f := range m.Funcs {
-		b = b.NewFunctionBuilder().
-			WithName(m.Name+"."+f.Name).
-			WithGoModuleFunction(hostFunc(f), apiTypes(f.Sig.Params), apiTypes(f.Sig.Results)).
-			Export(f.Name)
-	}
-	if _, err := b.Instantiate(ctx); err != nil {
-		return fmt.Errorf("engine: host module %s: %w", m.Name, err)
+	for _, m := range hosts {
+		b := e.rt.NewHostModuleBuilder(m.Name)
+		for _, f := range m.Funcs {
+			b = b.NewFunctionBuilder().
+				WithName(f.Name).
+				WithGoModuleFunction(hostFunc(f), apiTypes(f.Sig.Params), apiTypes(f.Sig.Results)).
+				Export(f.Name)
+		}
+		if _, err := b.Instantiate(ctx); err != nil {
+			return fmt.Errorf("engine: host module %s: %w", m.Name, err)
+		}
 	}
 	return nil
 }
@@ -121,27 +113,24 @@ func apiTypes(types []wasmbin.ValType) []api.ValueType {
 	return out
 }
 
-// Compile validates and compiles wasm; it stops when ctx is done. One binary
+// Compile compiles a rewritten module; it stops when ctx is done. One binary
 // is compiled once at a time: whoever comes second finds the code of the
-// first. The code must be closed. Errors wrap ErrCompile or the context's.
-func (e *Engine) Compile(ctx context.Context, wasm []byte) (*Code, error) {
-	unlock, err := e.lock(ctx, sha256.Sum256(wasm))
+// first. The code must be closed; m must not be changed until then. Errors
+// wrap ErrCompile or the context's.
+func (e *Engine) Compile(ctx context.Context, m *rewrite.Module) (*Code, error) {
+	unlock, err := e.lock(ctx, sha256.Sum256(m.Wasm))
 	if err != nil {
 		return nil, fmt.Errorf("engine: compile: %w", err)
 	}
 	defer unlock()
-	compiled, err := e.compile(ctx, wasm)
+	compiled, err := e.compile(ctx, m.Wasm)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("engine: compile: %w", ctx.Err())
 		}
 		return nil, fmt.Errorf("%w: %w", ErrCompile, err)
 	}
-	c := &Code{rt: e.rt, compiled: compiled}
-	for _, m := range compiled.ExportedMemories() {
-		c.minMemory = uint64(m.Min()) * pageSize
-	}
-	return c, nil
+	return &Code{engine: e, module: m, compiled: compiled}, nil
 }
 
 // compile turns a panic of the compiler into an error: its input is hostile.
@@ -179,7 +168,8 @@ func (e *Engine) lock(ctx context.Context, digest [sha256.Size]byte) (unlock fun
 	}
 }
 
-// Close frees everything. No call may run and none may follow.
+// Close frees the code of all modules. No call may run and none may follow;
+// every instance and every image is still to be closed by its owner.
 func (e *Engine) Close(ctx context.Context) error {
 	err := e.rt.Close(ctx)
 	if e.cache != nil {

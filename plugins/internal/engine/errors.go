@@ -4,15 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 
-	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/sys"
+
+	"github.com/casemate/casemate/plugins/internal/rewrite"
 )
 
-// ErrStopped is wrapped, with the context's error, when a context ended a call.
+// ErrStopped is wrapped, with context.Canceled or context.DeadlineExceeded,
+// when a context or a deadline ended a call.
 var ErrStopped = errors.New("engine: stopped")
+
+// ErrFuel is wrapped when a call used more fuel than it had.
+var ErrFuel = errors.New("engine: out of fuel")
 
 // ErrDepth is wrapped when a guest's call stack was too deep.
 var ErrDepth = errors.New("engine: call stack too deep")
@@ -20,6 +24,12 @@ var ErrDepth = errors.New("engine: call stack too deep")
 // ErrMemory is wrapped when a module needs more memory at its start than it
 // may have.
 var ErrMemory = errors.New("engine: too much memory")
+
+// ErrNoExport is wrapped by Call when the module has no such function.
+var ErrNoExport = errors.New("engine: no such export")
+
+// errInUse is a mistake of the caller: an instance is for one at a time.
+var errInUse = errors.New("engine: instance is in a call, or closed")
 
 // Trap says why a guest's call ended.
 type Trap struct {
@@ -46,22 +56,31 @@ func (t *Trap) Fault() string {
 	if errors.Is(t.Cause, ErrDepth) {
 		return ErrDepth.Error()
 	}
-	text := t.Cause.Error()
-	for _, f := range faults {
-		// What stands before it may be the name of a start function.
-		if strings.HasSuffix(text, f) {
-			return f
-		}
+	var f fault
+	if errors.As(t.Cause, &f) {
+		return string(f)
 	}
 	return ""
 }
 
-// faults are the ends of wazero's texts for what an instruction can do wrong.
-var faults = []string{
-	"unreachable", "out of bounds memory access", "invalid table access", "indirect call type mismatch",
-	"integer divide by zero", "integer overflow", "invalid conversion to integer", "null reference",
-	"uncaught exception", "unaligned atomic", "expected shared memory", "too many waiters", "stack overflow",
+// fault is what an instruction did wrong, in the words of wazero.
+type fault string
+
+func (f fault) Error() string { return string(f) }
+
+// outOfBounds is the fault of an access outside of the memory.
+const outOfBounds fault = "out of bounds memory access"
+
+// faults are all that an instruction can do wrong. After each of them wazero's
+// instance is sound: the guest's code just did not go on.
+var faults = map[fault]bool{
+	"unreachable": true, outOfBounds: true, "invalid table access": true,
+	"indirect call type mismatch": true, "integer divide by zero": true, "integer overflow": true,
+	"invalid conversion to integer": true, "null reference": true,
 }
+
+// overflow is wazero's word for a stack that is larger than any we allow.
+const overflow = "stack overflow"
 
 // HostPanic is a panic of a host function or of the engine during a call.
 type HostPanic struct{ Value any }
@@ -70,79 +89,55 @@ type HostPanic struct{ Value any }
 // host.
 func (p *HostPanic) Error() string { return fmt.Sprintf("engine: host panic: %v", p.Value) }
 
-// Abort ends the guest's call with cause. Only host functions may call it; it
-// does not return.
-func Abort(cause error) { panic(&abort{cause}) }
-
-type abort struct{ cause error }
-
-func (a *abort) Error() string { return a.cause.Error() }
-func (a *abort) Unwrap() error { return a.cause }
-
-// hostFunc wraps f: it is not entered after the context ended, and no panic
-// but that of Abort leaves it as it was.
-func hostFunc(f HostFunc) api.GoModuleFunc {
-	return func(ctx context.Context, mod api.Module, stack []uint64) {
-		if err := ctx.Err(); err != nil && (!f.SeesCancel || !errors.Is(err, context.Canceled)) {
-			Abort(stopped(ctx))
-		}
-		defer func() {
-			switch p := recover().(type) {
-			case nil:
-			case *abort:
-				panic(p)
-			default:
-				panic(&HostPanic{Value: p})
-			}
-		}()
-		f.Fn(ctx, Memory{mod.Memory()}, stack)
-	}
-}
-
-func stopped(ctx context.Context) error {
-	return fmt.Errorf("%w: %w", ErrStopped, ctx.Err())
-}
+// stopped is why a call ended that err, a context's error, ended.
+func stopped(err error) error { return fmt.Errorf("%w: %w", ErrStopped, err) }
 
 // Stopped is what a host function that waits passes to Abort when ctx ended.
-func Stopped(ctx context.Context) error { return stopped(ctx) }
+func Stopped(ctx context.Context) error { return stopped(ctx.Err()) }
 
-// translate turns an error of wazero into one of this package.
-func translate(ctx context.Context, err error) error {
-	var exit *sys.ExitError
-	if errors.As(err, &exit) {
-		// Guests cannot exit: their proc_exit is ours. So the context did.
-		if ctx.Err() != nil {
-			return stopped(ctx)
-		}
-		return fmt.Errorf("%w: instance is closed", ErrStopped)
-	}
+// translate turns an error of wazero into one of this package. sound is false
+// when it is none of those after which an instance is known to be as good as
+// before.
+func translate(err error) (_ error, sound bool) {
 	var hp *HostPanic
 	if errors.As(err, &hp) {
-		return hp
+		return hp, true
 	}
-	var re runtime.Error
-	if errors.As(err, &re) {
-		return &HostPanic{Value: re}
-	}
+	text, trace := splitTrace(err.Error())
 	var a *abort
 	if errors.As(err, &a) {
 		if errors.Is(a.cause, ErrStopped) {
-			return a.cause
+			return a.cause, true
 		}
-		_, trace := splitTrace(err.Error())
-		return &Trap{Cause: a.cause, Trace: trace}
+		return &Trap{Cause: a.cause, Trace: trace}, true
 	}
-	text, trace := splitTrace(err.Error())
+	var exit *sys.ExitError
+	if errors.As(err, &exit) {
+		// Guests cannot exit, and nothing closes an instance in a call.
+		return &HostPanic{Value: err}, false
+	}
 	text = strings.TrimPrefix(text, "wasm error: ")
-	if text == "stack overflow" {
-		return &Trap{Cause: ErrDepth, Trace: trace}
+	if f := fault(text); faults[f] {
+		return &Trap{Cause: f, Trace: trace}, true
 	}
-	return &Trap{Cause: errors.New(text), Trace: trace}
+	if text == overflow {
+		return &Trap{Cause: ErrDepth, Trace: trace}, true
+	}
+	return &HostPanic{Value: text}, false
 }
 
 // splitTrace cuts wazero's text into message and stack trace.
 func splitTrace(text string) (message, trace string) {
-	message, trace, _ = strings.Cut(text, "\nwasm stack trace:\n")
-	// Instances have no name, so that each line begins with a tab and a dot.
-	return message, strings.ReplaceAll(strings.TrimPrefix(trace, "\t."), "\n\t.", "\n")
+	message, trace, _ = strings.Cut(text, "\nwasm stack trace:\n\t")
+	var lines []string
+	for line := range strings.SplitSeq(trace, "\n\t") {
+		switch {
+		case strings.HasPrefix(line, rewrite.Prefix): // not the guest's doing
+		case strings.HasPrefix(line, "..."):
+			lines = append(lines, line)
+		default: // instances have no name before the dot
+			lines = append(lines, strings.TrimPrefix(line, "."))
+		}
+	}
+	return message, strings.Join(lines, "\n")
 }

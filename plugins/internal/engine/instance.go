@@ -4,96 +4,105 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
+
+	"github.com/casemate/casemate/plugins/internal/rewrite"
 )
 
-// Code is a compiled module. It is safe for concurrent use.
-type Code struct {
-	rt        wazero.Runtime
-	compiled  wazero.CompiledModule
-	minMemory uint64
+// Instance is one instance of a module. It is for one goroutine at a time, and
+// must be closed.
+type Instance struct {
+	code       *Code
+	mod        api.Module
+	mem        *memory
+	image      *Image // nil: made from the code
+	globals    []api.MutableGlobal
+	stack      api.MutableGlobal
+	stackLimit api.MutableGlobal
+	funcs      map[string]api.Function // looking one up allocates its stack
+	caller     Caller
+	slice      int64
+	result     [1]uint64
+	used       uint64 // fuel of the last call
+	deep       bool   // the call went past the soft limit of the stack
+	broken     bool   // wazero's instance may be half of something
+
+	state atomic.Uint32
 }
 
-// MinMemory returns how many bytes of memory each instance has at its start.
-func (c *Code) MinMemory() uint64 { return c.minMemory }
+// The bits of Instance.state.
+const (
+	running = 1 << iota
+	closing
+)
 
-// Close frees the code. Every instance must have been closed before.
-func (c *Code) Close(ctx context.Context) error {
-	if err := c.compiled.Close(ctx); err != nil {
-		return fmt.Errorf("engine: close code: %w", err)
-	}
-	return nil
-}
-
-// Instantiate returns a fresh instance that may have up to memoryLimit bytes
-// of memory. It runs the module's start section, if there is one, under ctx
-// and nothing else; errors are those of Call.
-func (c *Code) Instantiate(ctx context.Context, memoryLimit uint64) (_ *Instance, err error) {
-	if c.minMemory > memoryLimit {
-		return nil, fmt.Errorf("%w: %d bytes at the start, the limit is %d", ErrMemory, c.minMemory, memoryLimit)
-	}
-	mem := &memory{limit: memoryLimit}
-	alloc := experimental.MemoryAllocatorFunc(func(uint64, uint64) experimental.LinearMemory { return mem })
+// instantiate returns an instance of c on mem. What it is given belongs to the
+// instance, also when it fails.
+func (c *Code) instantiate(ctx context.Context, mem *memory, image *Image) (_ *Instance, err error) {
+	i := &Instance{code: c, mem: mem, image: image, funcs: map[string]api.Function{}, slice: c.engine.slice}
 	defer func() {
 		if p := recover(); p != nil {
 			err = &HostPanic{Value: p}
 		}
+		if err != nil {
+			i.free(context.WithoutCancel(ctx))
+		}
 	}()
+	ctx = experimental.WithMemoryAllocator(ctx, mem)
 	// No name, or two instances could not exist at once. No start functions:
 	// the caller decides what is called when.
 	cfg := wazero.NewModuleConfig().WithName("").WithStartFunctions()
-	mod, err := c.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, alloc), c.compiled, cfg)
-	if err != nil {
-		return nil, translate(ctx, err)
+	if i.mod, err = c.engine.rt.InstantiateModule(ctx, c.compiled, cfg); err != nil {
+		err, _ = translate(err)
+		return nil, err
 	}
-	return &Instance{mod: mod, mem: mem, funcs: map[string]api.Function{}}, nil
+	if err := i.bind(c.module.Globals); err != nil {
+		return nil, err
+	}
+	return i, nil
 }
 
-// Instance is one instance of a module. It is not safe for concurrent use.
-type Instance struct {
-	mod   api.Module
-	mem   *memory
-	funcs map[string]api.Function // looking one up allocates its stack
-}
-
-// ErrNoExport is returned by Call when the module has no such function.
-var ErrNoExport = errors.New("engine: no such export")
-
-// Call calls an exported function without parameters. result is its result,
-// or 0 if it has none. Errors:
-//
-//   - ErrStopped, wrapped with the context's error, when ctx ended;
-//   - ErrDepth when the guest's call stack was too deep;
-//   - *HostPanic when a host function panicked;
-//   - *Trap for all else that ends a guest; its Cause is what Abort was given,
-//     or names the instruction's fault.
-//
-// After an error the instance must be closed: its memory may be half-written.
-func (i *Instance) Call(ctx context.Context, name string) (result int32, err error) {
-	fn, ok := i.funcs[name]
-	if !ok {
-		fn = i.mod.ExportedFunction(name)
-		if fn == nil {
-			return 0, fmt.Errorf("%w: %s", ErrNoExport, name)
+// bind looks up the globals that the rewriter exported.
+func (i *Instance) bind(names []string) error {
+	find := func(name string) (api.MutableGlobal, error) {
+		g, ok := i.mod.ExportedGlobal(name).(api.MutableGlobal)
+		if !ok {
+			return nil, fmt.Errorf("engine: module has no mutable global %q: rewrite it first", name)
 		}
-		i.funcs[name] = fn
+		return g, nil
 	}
-	var stack [1]uint64
-	if err := fn.CallWithStack(ctx, stack[:]); err != nil {
-		return 0, translate(ctx, err)
+	for _, name := range names {
+		g, err := find(name)
+		if err != nil {
+			return err
+		}
+		i.globals = append(i.globals, g)
 	}
-	return api.DecodeI32(stack[0]), nil
+	var errs [3]error
+	i.caller.in = i
+	i.caller.guest.caller = &i.caller
+	i.caller.fuel, errs[0] = find(rewrite.FuelGlobal)
+	i.stack, errs[1] = find(rewrite.StackGlobal)
+	i.stackLimit, errs[2] = find(rewrite.StackLimit)
+	return errors.Join(errs[:]...)
 }
 
-// Alive reports whether the instance can be called again. It cannot once a
-// context ended during a call, even if the call returned without an error.
-func (i *Instance) Alive() bool { return !i.mod.IsClosed() }
+// HasExport reports whether Call finds a function of that name.
+func (i *Instance) HasExport(name string) bool {
+	_, ok := i.funcs[name]
+	return ok || i.lookUp(name) != nil
+}
+
+// FuelUsed returns what the last Call used. It is exact: the same call on the
+// same state uses the same, on every host, however its time was sliced.
+func (i *Instance) FuelUsed() uint64 { return i.used }
 
 // MemorySize returns the size of the memory in bytes.
-func (i *Instance) MemorySize() uint64 { return uint64(len(i.mem.buf)) }
+func (i *Instance) MemorySize() uint64 { return uint64(len(i.mem.bytes)) }
 
 // GrowRefused reports whether the guest was refused memory since the last
 // SetMemoryLimit.
@@ -105,6 +114,83 @@ func (i *Instance) SetMemoryLimit(bytes uint64) {
 	i.mem.limit, i.mem.refused = bytes, false
 }
 
-// Close frees the instance. It must not be in a call. There is nothing of the
-// system in an instance, so closing one cannot fail.
-func (i *Instance) Close(ctx context.Context) { _ = i.mod.Close(ctx) }
+// Restorable reports whether Restore can put the instance back. It cannot when
+// the instance has no image, and after an error of wazero's own.
+func (i *Instance) Restorable() bool { return i.image != nil && !i.broken }
+
+// Restore puts the instance back to the state of its image: memory, its size,
+// and globals. After an error the instance must be closed.
+func (i *Instance) Restore() error {
+	if !i.begin() {
+		return errInUse
+	}
+	defer i.end()
+	if !i.Restorable() {
+		return errors.New("engine: instance cannot be restored: close it")
+	}
+	if err := i.mem.restore(i.mod.Memory(), i.image.bytes); err != nil {
+		i.broken = true
+		return err
+	}
+	i.setGlobals()
+	return nil
+}
+
+func (i *Instance) setGlobals() {
+	for n, g := range i.globals {
+		g.Set(i.image.globals[n])
+	}
+}
+
+// What wazero and this package hold for an instance besides its memory, in
+// bytes, as measured: the stacks of one or two functions, and an entry for each
+// function that a table refers to, which may be all.
+const (
+	instanceBytes = 20 << 10
+	functionBytes = 64
+)
+
+// Resident returns about how many bytes of the system's memory an idle
+// instance holds.
+func (i *Instance) Resident() uint64 {
+	return instanceBytes + functionBytes*uint64(i.code.module.Functions) + i.mem.resident()
+}
+
+// Close frees the instance, at once or when the call that runs is over.
+func (i *Instance) Close(ctx context.Context) {
+	for {
+		s := i.state.Load()
+		if s&closing != 0 {
+			return
+		}
+		if !i.state.CompareAndSwap(s, s|closing) {
+			continue
+		}
+		if s == 0 {
+			i.free(ctx)
+		}
+		return
+	}
+}
+
+// begin takes the instance for a call; false when it has none to give.
+func (i *Instance) begin() bool { return i.state.CompareAndSwap(0, running) }
+
+func (i *Instance) end() {
+	if !i.state.CompareAndSwap(running, 0) {
+		i.free(context.Background())
+	}
+}
+
+// free gives everything back; no call runs. Nothing of the system's is in
+// wazero's part, so that closing it cannot fail, and the rest has no one to
+// tell.
+func (i *Instance) free(ctx context.Context) {
+	if i.mod != nil {
+		_ = i.mod.Close(ctx)
+	}
+	i.mem.free()
+	if i.image != nil {
+		_ = i.image.release()
+	}
+}

@@ -16,35 +16,52 @@ const Resolution = time.Millisecond
 // takes for a broken clock.
 const monotonicBase = int64(time.Second)
 
-// Clock is the time that one instance of a guest sees.
+// startMS is when a pure clock begins, in milliseconds since 1970: the start
+// of 2020, whenever and wherever a guest is started, so that what it makes of
+// the time is the same.
+const startMS = 1_577_836_800_000
+
+// Clock is the time that a guest sees in one call, or while it starts.
 type Clock struct {
-	real   bool
-	epoch  time.Time // real: where the monotonic clock began
-	wall   int64     // pure: ns since 1970 of the current call
-	slept  int64     // pure: ns that the current call slept
-	passed int64     // pure: ns that earlier calls slept
+	real  bool
+	begin time.Time // real
+	base  int64     // ns: the monotonic clock at the beginning
+	wall  int64     // pure: ns since 1970 at the beginning
+	slept int64     // pure: ns
+	last  int64     // real: the latest time of the wall clock that was told
 }
 
-// NewClock returns the host's clocks, coarse. epoch is where the monotonic one
-// begins.
-func NewClock(epoch time.Time) *Clock { return &Clock{real: true, epoch: epoch} }
+// NewClock returns the host's clocks, coarse, for a call that begins now.
+func NewClock() *Clock {
+	return &Clock{real: true, begin: time.Now(), base: monotonicBase}
+}
 
 // NewPureClock returns clocks that stand still but for the guest's own sleep.
-// They begin at 1970.
-func NewPureClock() *Clock { return &Clock{} }
+// They begin at the same instant for everybody.
+func NewPureClock() *Clock {
+	c := &Clock{base: monotonicBase}
+	c.SetNow(startMS)
+	return c
+}
 
-// SetNow sets the wall clock of a pure clock for the next call. The monotonic
-// clock, which guests may not see go back, stays.
+// SetNow sets the wall clock of a pure clock, in milliseconds since 1970. The
+// monotonic clock stays.
 func (c *Clock) SetNow(ms int64) {
-	c.passed = add(c.passed, c.slept)
-	c.slept = 0
+	c.base, c.slept = add(c.base, c.slept), 0
 	c.wall = min(max(ms, 0), math.MaxInt64/int64(time.Millisecond)) * int64(time.Millisecond)
 }
 
-// Wall returns nanoseconds since 1970.
+// Continue sets the monotonic clock to where that of from stands, which began
+// in a life of the guest that this one goes on from. Guests may not see it go
+// back.
+func (c *Clock) Continue(from *Clock) { c.base = from.Monotonic() }
+
+// Wall returns nanoseconds since 1970. It does not go back, though the host's
+// may.
 func (c *Clock) Wall() int64 {
 	if c.real {
-		return coarse(time.Now().UnixNano())
+		c.last = max(c.last, coarse(time.Now().UnixNano()))
+		return c.last
 	}
 	return add(c.wall, c.slept)
 }
@@ -52,9 +69,9 @@ func (c *Clock) Wall() int64 {
 // Monotonic returns nanoseconds since some moment before the instance began.
 func (c *Clock) Monotonic() int64 {
 	if c.real {
-		return monotonicBase + coarse(int64(time.Since(c.epoch)))
+		return add(c.base, coarse(int64(time.Since(c.begin))))
 	}
-	return add(monotonicBase, add(c.passed, c.slept))
+	return add(c.base, c.slept)
 }
 
 // Sleep waits for d, or until ctx is done and then returns its error. A pure
@@ -95,5 +112,6 @@ func NewRand(seed int64) *rand.ChaCha8 {
 	return rand.NewChaCha8(key)
 }
 
-// InitSeed is the seed while a pure instance starts, the same for all calls.
+// InitSeed is the seed while a guest starts, the same for everybody: two hosts
+// make the same image of it.
 const InitSeed = 0

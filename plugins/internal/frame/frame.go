@@ -28,7 +28,7 @@ type Frame struct {
 	Pure  bool
 	Clock *Clock
 	Rand  io.Reader
-	Log   *Log
+	Log   Log
 	// Powerless is set while nothing may be asked for: start-up and describe.
 	Powerless bool
 	// Caps answers capability calls; nil when Pure or Powerless.
@@ -38,6 +38,7 @@ type Frame struct {
 
 	Wall      time.Duration // limit
 	Deadline  time.Time     // Wall after the start
+	Fuel      uint64        // limit
 	MaxOutput int           // bytes
 	MaxEmits  int
 
@@ -80,31 +81,20 @@ func (f *HostFault) Error() string { return f.Port + ": " + f.Err.Error() }
 // Unwrap returns the cause.
 func (f *HostFault) Unwrap() error { return f.Err }
 
-type key struct{}
-
-// With returns a context that carries f to the host functions of a call.
-func With(ctx context.Context, f *Frame) context.Context {
-	return context.WithValue(ctx, key{}, f)
-}
-
-// From returns the frame of the call that ctx belongs to.
-func From(ctx context.Context) *Frame {
-	f, _ := ctx.Value(key{}).(*Frame)
-	return f
-}
-
-// Write appends p to the output and answers 0, or answers E2BIG and takes
-// nothing. Once a part was taken, a refusal cuts the output for good: see
+// Room takes a write of n bytes into account: 0, or E2BIG, and then it must not
+// be made. Once a part was written, a refusal cuts the output for good: see
 // OutputCut.
-func (f *Frame) Write(p []byte) abi.Errno {
-	if len(p) > f.MaxOutput-len(f.out) {
+func (f *Frame) Room(n int) abi.Errno {
+	if n > f.MaxOutput-len(f.out) {
 		f.refused = true
 		f.cut = f.cut || len(f.out) > 0
 		return abi.E2BIG
 	}
-	f.out = append(f.out, p...)
 	return 0
 }
+
+// Write appends p, a part of what there is room for, to the output.
+func (f *Frame) Write(p []byte) { f.out = append(f.out, p...) }
 
 // Output returns what was written so far.
 func (f *Frame) Output() []byte { return f.out }
@@ -166,8 +156,8 @@ func (f *Frame) Progress(ctx context.Context, kind int32, data []byte) (abi.Errn
 }
 
 // Budget answers what is left of a budget, or false for one that is not known.
-// Fuel is without end until modules are metered.
-func (f *Frame) Budget(which abi.Budget) (int64, bool) {
+// fuel is what is left of it.
+func (f *Frame) Budget(which abi.Budget, fuel uint64) (int64, bool) {
 	switch which {
 	case abi.BudgetMillis:
 		if f.Pure {
@@ -175,7 +165,10 @@ func (f *Frame) Budget(which abi.Budget) (int64, bool) {
 		}
 		return max(0, time.Until(f.Deadline).Milliseconds()), true
 	case abi.BudgetFuel:
-		return math.MaxInt64, true
+		if f.Pure {
+			fuel = f.Fuel
+		}
+		return int64(min(fuel, math.MaxInt64)), true
 	case abi.BudgetOutput:
 		if f.Pure {
 			return int64(f.MaxOutput), true

@@ -2,7 +2,6 @@ package frame
 
 import (
 	"bytes"
-	"context"
 
 	"github.com/casemate/casemate/sdk/abi"
 )
@@ -22,12 +21,13 @@ type Log struct {
 	lines    []Line
 	left     int // lines
 	leftSize int // bytes
+	size     int // bytes kept
 	dropped  int
 	partial  [2][]byte // of standard output and error, without a newline yet
 }
 
 // NewLog returns a log that keeps up to lines lines and size bytes of text.
-func NewLog(lines, size int) *Log { return &Log{left: lines, leftSize: size} }
+func NewLog(lines, size int) Log { return Log{left: lines, leftSize: size} }
 
 // Add keeps one line. A level that is out of range counts as the nearest one.
 func (l *Log) Add(level abi.Level, text []byte) {
@@ -38,6 +38,7 @@ func (l *Log) Add(level abi.Level, text []byte) {
 	s := Text(text, min(MaxLine, l.leftSize))
 	l.left--
 	l.leftSize -= len(s)
+	l.size += len(s)
 	level = min(max(level, abi.LevelTrace), abi.LevelError)
 	l.lines = append(l.lines, Line{Level: level, Text: s})
 }
@@ -48,24 +49,10 @@ const (
 	Stderr = 1 // lines of level warn
 )
 
-// Print adds what the guest wrote to a stream, line by line. The end of a line
-// that is longer than MaxLine is dropped. A guest can write its whole memory a
-// thousand times at once: what comes after the log is full is not even looked
-// at, and the error is ctx's when it ended meanwhile.
-func (l *Log) Print(ctx context.Context, stream int, parts ...[]byte) error {
-	for _, p := range parts {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if !l.print(stream, p) {
-			return nil
-		}
-	}
-	return nil
-}
-
-// print adds p and reports whether the log takes more.
-func (l *Log) print(stream int, p []byte) bool {
+// Print adds what the guest wrote to a stream, line by line, and reports
+// whether the log takes more. The end of a line that is longer than MaxLine is
+// dropped. It looks at every byte of p until the log is full.
+func (l *Log) Print(stream int, p []byte) bool {
 	for len(p) > 0 {
 		if l.left <= 0 || l.leftSize <= 0 {
 			l.dropped++
@@ -105,3 +92,6 @@ func (l *Log) Lines() []Line {
 
 // Dropped returns how many lines, or writes of many lines, were not kept.
 func (l *Log) Dropped() int { return l.dropped }
+
+// Size returns how many bytes of text were kept.
+func (l *Log) Size() int { return l.size }

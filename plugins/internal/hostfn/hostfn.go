@@ -6,26 +6,36 @@ package hostfn
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/casemate/casemate/plugins/capability"
 	"github.com/casemate/casemate/sdk/abi"
 )
 
-// The caps of one call.
+// The caps of one call, in bytes.
 const (
-	maxRequest = 1 << 20 // bytes of one request frame
+	maxRequest = 1 << 20 // of one request frame
 	maxReplies = 16 << 20
+	// chunk is how much is read from a port between two debits.
+	chunk = 64 << 10
 )
 
 // Session is the capabilities of one call of a guest. It belongs to one
-// goroutine and dies with the call.
+// goroutine and dies with the call: whoever made it calls End.
 type Session struct {
+	// Spend debits fuel, one unit for 16 bytes that an op carries, before more
+	// is carried. It may end the call by a panic; nothing is left half-done
+	// then that End does not undo. nil debits nothing.
+	Spend func(fuel uint64)
+
 	env      capability.Env
 	left     int // calls
 	made     int
-	kv       kvWrites
+	nested   int // tool.call so far
+	kv       kvState
 	replies  map[uint32][]byte
+	streams  map[uint32]*stream
 	held     int // bytes in replies
 	lastUsed uint32
 }
@@ -47,53 +57,79 @@ func (e *PortError) Error() string { return fmt.Sprintf("hostfn: %s: %v", e.Op, 
 // Unwrap returns the cause.
 func (e *PortError) Unwrap() error { return e.Err }
 
+// errNoPort is the cause of a PortError when an op is granted that the host
+// gave no port for.
+var errNoPort = errors.New("granted, but the host gave no port for it")
+
+// op is one op that this host can do. Its error is an abi.Errno, which the
+// guest gets, or ends the call.
+type op func(s *Session, ctx context.Context, head, body []byte) (reply, error)
+
+var ops = map[string]op{
+	abi.OpKVGet:     (*Session).kvGet,
+	abi.OpKVPut:     (*Session).kvPut,
+	abi.OpKVDelete:  (*Session).kvDelete,
+	abi.OpKVList:    (*Session).kvList,
+	abi.OpHTTPFetch: (*Session).httpFetch,
+	abi.OpToolCall:  (*Session).toolCall,
+	abi.OpTimeNow:   (*Session).timeNow,
+	abi.OpRand:      (*Session).rand,
+}
+
 // Call carries out one op and returns what abi.ImportCall answers: an errno,
-// or the handle and length of a reply frame. op and request are not kept. The
-// error is a *PortError or that of ctx.
-func (s *Session) Call(ctx context.Context, op string, request []byte) (int64, error) {
+// or the handle and length of a reply frame. name and request are not kept,
+// and ctx is that of the whole call: streams live under it. The error is a
+// *PortError or that of ctx.
+func (s *Session) Call(ctx context.Context, name string, request []byte) (int64, error) {
 	if s.left <= 0 {
 		return abi.PackErrno(abi.EDQUOT), nil
 	}
 	s.left--
 	s.made++
-	run, ok := ops[op]
+	run, ok := ops[name]
 	switch {
 	case !ok:
 		return abi.PackErrno(abi.ENOSYS), nil
-	case !s.env.Granted[op]:
+	case !s.env.Granted[name]:
+		s.audit(name, capability.AuditNotGranted)
 		return abi.PackErrno(abi.EPERM), nil
 	case len(request) > maxRequest:
 		return abi.PackErrno(abi.E2BIG), nil
 	}
+	s.spend(len(request))
 	head, body, err := abi.DecodeFrame(request)
 	if err != nil {
 		return abi.PackErrno(abi.EINVAL), nil
 	}
 	r, err := run(s, ctx, head, body)
 	if err != nil {
-		if ctx.Err() != nil {
-			return 0, ctx.Err()
-		}
-		return 0, &PortError{Op: op, Err: err}
+		return failed(ctx, name, err)
 	}
 	return s.keep(r)
 }
 
-// ops holds what this host can do.
-var ops = map[string]func(s *Session, ctx context.Context, head, body []byte) (reply, error){
-	abi.OpKVGet: (*Session).kvGet,
-	abi.OpKVPut: (*Session).kvPut,
+// failed tells the guest of an errno and the host of anything else.
+func failed(ctx context.Context, name string, err error) (int64, error) {
+	if errno, ok := errors.AsType[abi.Errno](err); ok {
+		return abi.PackErrno(errno), nil
+	}
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	return 0, &PortError{Op: name, Err: err}
 }
 
-// reply is what an op answers. The error in its head is a closed code, never
-// the text of a port.
+// reply is what an op answers: head is encoded as JSON. The error in it is a
+// closed code, never the text of a port.
 type reply struct {
-	head abi.ReplyHead
-	body []byte
+	head   any
+	body   []byte
+	stream uint32 // that head names; 0: none
 }
 
-func newReply(status int, code string, body []byte) reply {
-	return reply{head: abi.ReplyHead{Status: status, Error: code}, body: body}
+// plain is a reply with a status and, where that is an error, its code.
+func plain(status int, code string) reply {
+	return reply{head: abi.ReplyHead{Status: status, Error: code}}
 }
 
 func (s *Session) keep(r reply) (int64, error) {
@@ -101,17 +137,26 @@ func (s *Session) keep(r reply) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("hostfn: reply: %w", err)
 	}
-	frame := abi.EncodeFrame(head, r.body)
-	if len(frame) > maxReplies-s.held {
+	size := abi.FramePrefix + len(head) + len(r.body)
+	if size > maxReplies-s.held {
+		s.Close(r.stream) // the guest never learns of it
 		return abi.PackErrno(abi.EDQUOT), nil
 	}
-	s.lastUsed++
-	s.held += len(frame)
+	s.spend(size)
 	if s.replies == nil {
 		s.replies = map[uint32][]byte{}
 	}
-	s.replies[s.lastUsed] = frame
-	return abi.PackReply(s.lastUsed, uint32(len(frame))), nil
+	handle := s.handle()
+	s.held += size
+	s.replies[handle] = abi.EncodeFrame(head, r.body)
+	return abi.PackReply(handle, uint32(size)), nil
+}
+
+// handle returns a number that this call has not used yet. There are no more
+// handles than two a call, so they stay far below their limit.
+func (s *Session) handle() uint32 {
+	s.lastUsed++
+	return s.lastUsed
 }
 
 // Reply returns the frame that handle stands for.
@@ -120,10 +165,24 @@ func (s *Session) Reply(handle uint32) ([]byte, bool) {
 	return frame, ok
 }
 
-// Close forgets a handle; one that is not known is ignored.
+// Close forgets a handle, of a reply or a stream; one that is not known is
+// ignored.
 func (s *Session) Close(handle uint32) {
+	if st, ok := s.streams[handle]; ok {
+		st.close()
+		delete(s.streams, handle)
+		return
+	}
 	s.held -= len(s.replies[handle])
 	delete(s.replies, handle)
+}
+
+// End closes every stream. The puts and the counts stay readable.
+func (s *Session) End() {
+	for _, st := range s.streams {
+		st.close()
+	}
+	s.streams, s.replies, s.held = nil, nil, 0
 }
 
 // Calls returns how many calls were made, refused ones included.
@@ -131,3 +190,24 @@ func (s *Session) Calls() int { return s.made }
 
 // Puts returns the writes of the call in order.
 func (s *Session) Puts() []capability.Put { return s.kv.puts }
+
+// spend debits for n bytes.
+func (s *Session) spend(n int) {
+	if s.Spend != nil && n > 0 {
+		s.Spend(uint64(n) / 16)
+	}
+}
+
+func (s *Session) audit(name, reason string) {
+	if s.env.Audit != nil {
+		s.env.Audit(name, reason)
+	}
+}
+
+// effect is called before what changes something outside.
+func (s *Session) effect(ctx context.Context) error {
+	if s.env.Effect == nil {
+		return nil
+	}
+	return s.env.Effect(ctx)
+}

@@ -3,85 +3,141 @@ package hostfn
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"strings"
+	"time"
 	"unicode/utf8"
 
-	"github.com/casemate/casemate/plugins/capability"
 	"github.com/casemate/casemate/sdk/abi"
 )
 
-// The closed codes of replies that are errors.
-const (
-	codeHead     = "invalid_request"
-	codeKey      = "invalid_key"
-	codeTooLarge = "value_too_large"
-	codeFull     = "too_many_writes"
-)
-
-var errNoPort = errors.New("granted, but the host gave no port for it")
-
-// kvWrites holds the writes of a call until its step is settled.
-type kvWrites struct {
-	puts   []capability.Put
-	latest map[string]int // key → index in puts
-	size   int
+// kvGet answers with what the call wrote itself, or else with what is
+// committed.
+func (s *Session) kvGet(ctx context.Context, head, _ []byte) (reply, error) {
+	h, bad := kvHead(head)
+	if bad != "" {
+		return plain(abi.StatusBadRequest, bad), nil
+	}
+	now, err := s.kvNow(ctx, h.Key)
+	switch {
+	case err != nil:
+		return reply{}, err
+	case !now.had:
+		return plain(abi.StatusNoEntry, ""), nil
+	}
+	r := abi.KVReply{ReplyHead: abi.ReplyHead{Status: abi.StatusOK}, ETag: etag(now.value)}
+	return reply{head: r, body: now.value}, nil
 }
 
-func (s *Session) kvGet(ctx context.Context, head, _ []byte) (reply, error) {
-	key, bad := kvKey(head)
-	if bad != "" {
-		return newReply(abi.StatusBadKey, bad, nil), nil
+func (s *Session) kvPut(ctx context.Context, head, body []byte) (reply, error) {
+	h, bad := kvHead(head)
+	switch {
+	case bad != "":
+		return plain(abi.StatusBadRequest, bad), nil
+	case h.TTLMS < 0 || h.TTLMS > abi.MaxKVTTLMS:
+		return plain(abi.StatusBadRequest, abi.ErrorTTL), nil
+	case len(body) > abi.MaxKVValue:
+		return plain(abi.StatusTooLarge, abi.ErrorValue), nil
 	}
-	if i, ok := s.kv.latest[key]; ok {
-		return newReply(abi.StatusFound, "", s.kv.puts[i].Value), nil
+	// The body is a slice of the guest's memory.
+	return s.kvWrite(ctx, h, entry{had: true, value: append([]byte{}, body...)})
+}
+
+func (s *Session) kvDelete(ctx context.Context, head, _ []byte) (reply, error) {
+	h, bad := kvHead(head)
+	if bad != "" {
+		return plain(abi.StatusBadRequest, bad), nil
+	}
+	h.TTLMS = 0
+	return s.kvWrite(ctx, h, entry{})
+}
+
+// kvWrite buffers one write if its condition holds and there is room for it.
+func (s *Session) kvWrite(ctx context.Context, h abi.KVHead, to entry) (reply, error) {
+	size := len(h.Key) + len(to.value)
+	if len(s.kv.puts) >= abi.MaxKVPuts || size > abi.MaxKVPutBytes-s.kv.size {
+		return plain(abi.StatusInsufficient, abi.ErrorManyWrites), nil
+	}
+	holds, err := s.kvHolds(ctx, h)
+	switch {
+	case err != nil:
+		return reply{}, err
+	case !holds:
+		return plain(abi.StatusNotMatched, abi.ErrorCondition), nil
+	}
+	fits, err := s.kvFits(ctx, h.Key, to)
+	switch {
+	case err != nil:
+		return reply{}, err
+	case !fits:
+		return plain(abi.StatusInsufficient, abi.ErrorQuota), nil
+	}
+	s.kv.write(h.Key, to, time.Duration(h.TTLMS)*time.Millisecond)
+	return plain(abi.StatusStored, ""), nil
+}
+
+// kvHolds reports whether the condition of a write holds now. What it looked
+// at is checked again when the write is committed.
+func (s *Session) kvHolds(ctx context.Context, h abi.KVHead) (bool, error) {
+	if h.IfMatch == "" && !h.IfNoneMatch {
+		return true, nil
+	}
+	now, err := s.kvNow(ctx, h.Key)
+	if err != nil {
+		return false, err
+	}
+	if h.IfNoneMatch {
+		return !now.had, nil
+	}
+	return now.had && etag(now.value) == h.IfMatch, nil
+}
+
+// kvList answers with committed keys and those that the call wrote itself.
+func (s *Session) kvList(ctx context.Context, head, _ []byte) (reply, error) {
+	var h abi.KVListHead
+	if !utf8.Valid(head) || json.Unmarshal(head, &h) != nil || h.Limit < 0 || h.Limit > abi.MaxKVList {
+		return plain(abi.StatusBadRequest, abi.ErrorRequest), nil
+	}
+	for _, part := range []string{h.Prefix, h.After} {
+		if part != "" && !validKey(head, part) {
+			return plain(abi.StatusBadRequest, abi.ErrorKey), nil
+		}
+	}
+	if h.Limit == 0 {
+		h.Limit = abi.DefaultKVList
 	}
 	if s.env.KV == nil {
 		return reply{}, errNoPort
 	}
-	value, ok, err := s.env.KV.Get(ctx, key)
-	switch {
-	case err != nil:
+	// One more tells whether there is more; each delete of the call may take
+	// one away.
+	keys, err := s.env.KV.List(ctx, h.Prefix, h.After, h.Limit+1+len(s.kv.latest))
+	if err != nil {
 		return reply{}, err
-	case !ok:
-		return newReply(abi.StatusNoEntry, "", nil), nil
 	}
-	return newReply(abi.StatusFound, "", value), nil
+	keys = s.kv.merge(keys, h.Prefix, h.After)
+	r := abi.KVReply{ReplyHead: abi.ReplyHead{Status: abi.StatusOK}, More: len(keys) > h.Limit}
+	body, err := json.Marshal(keys[:min(len(keys), h.Limit)])
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{head: r, body: body}, nil
 }
 
-func (s *Session) kvPut(_ context.Context, head, body []byte) (reply, error) {
-	key, bad := kvKey(head)
-	size := len(key) + len(body)
-	switch {
-	case bad != "":
-		return newReply(abi.StatusBadKey, bad, nil), nil
-	case len(body) > abi.MaxKVValue:
-		return newReply(abi.StatusTooLarge, codeTooLarge, nil), nil
-	case len(s.kv.puts) >= abi.MaxKVPuts || size > abi.MaxKVPutBytes-s.kv.size:
-		return newReply(abi.StatusFull, codeFull, nil), nil
+// kvHead reads a request head, or returns the code of what is wrong. A head
+// that is not UTF-8 is refused before encoding/json would repair it: two keys
+// must not become one.
+func kvHead(head []byte) (h abi.KVHead, bad string) {
+	if !utf8.Valid(head) || json.Unmarshal(head, &h) != nil || h.IfMatch != "" && h.IfNoneMatch {
+		return abi.KVHead{}, abi.ErrorRequest
 	}
-	if s.kv.latest == nil {
-		s.kv.latest = map[string]int{}
+	if !validKey(head, h.Key) {
+		return abi.KVHead{}, abi.ErrorKey
 	}
-	s.kv.size += size
-	s.kv.latest[key] = len(s.kv.puts)
-	// The body is a slice of the guest's memory.
-	s.kv.puts = append(s.kv.puts, capability.Put{Key: key, Value: append([]byte{}, body...)})
-	return newReply(abi.StatusStored, "", nil), nil
+	return h, ""
 }
 
-// kvKey returns the key of a request head, or the code of what is wrong. A
-// head that is not UTF-8 is refused before encoding/json would repair it: two
-// keys must not become one.
-func kvKey(head []byte) (key, bad string) {
-	var h abi.KVHead
-	if !utf8.Valid(head) || json.Unmarshal(head, &h) != nil {
-		return "", codeHead
-	}
-	if h.Key == "" || len(h.Key) > abi.MaxKVKey || strings.ContainsRune(h.Key, 0) || !soundEscapes(head, h.Key) {
-		return "", codeKey
-	}
-	return h.Key, ""
+func validKey(head []byte, key string) bool {
+	return key != "" && len(key) <= abi.MaxKVKey && !strings.ContainsRune(key, 0) && soundEscapes(head, key)
 }
 
 // soundEscapes reports false when the key holds U+FFFD that the head did not

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"math"
-	"unicode/utf8"
 )
 
 // The numbers of the sections that Parse looks into.
@@ -31,28 +29,28 @@ const (
 // ErrComponent or ErrMalformed. What it returns is bounded by the size of wasm,
 // whatever counts are written in it.
 func Parse(wasm []byte) (*Module, error) {
-	if err := header(wasm); err != nil {
+	if err := CheckHeader(wasm); err != nil {
 		return nil, err
 	}
 	p := parser{mod: &Module{}}
 	var seen [secLast + 1]bool
-	for rest := wasm[headerLen:]; len(rest) > 0; {
-		id, body, next, err := section(rest)
-		if err != nil {
-			return nil, err
+	for r := NewReader(wasm[headerLen:], headerLen); r.Len() > 0; {
+		at, id, size := r.Offset(), r.Byte(), r.U32()
+		bodyAt := r.Offset()
+		body := NewReader(r.Bytes(size), bodyAt)
+		if err := r.Err(); err != nil {
+			return nil, fmt.Errorf("section %d at byte %d: %w", id, at, err)
 		}
-		rest = next
 		if id == 0 {
 			continue
 		}
 		if id > secLast || seen[id] {
-			return nil, fmt.Errorf("%w: section %d is unknown or there twice", ErrMalformed, id)
+			return nil, fmt.Errorf("%w: section %d at byte %d is unknown or there twice", ErrMalformed, id, at)
 		}
 		seen[id] = true
-		r := reader{b: body}
-		p.read(id, &r)
-		if r.bad {
-			return nil, fmt.Errorf("%w: section %d is broken or has more than %d entries", ErrMalformed, id, maxItems)
+		p.read(id, body)
+		if err := body.Err(); err != nil {
+			return nil, fmt.Errorf("section %d: %w", id, err)
 		}
 	}
 	if err := p.resolve(); err != nil {
@@ -61,7 +59,9 @@ func Parse(wasm []byte) (*Module, error) {
 	return p.mod, nil
 }
 
-func header(wasm []byte) error {
+// CheckHeader says whether wasm begins like a core module. Errors wrap
+// ErrNotWasm, ErrComponent or ErrMalformed.
+func CheckHeader(wasm []byte) error {
 	if len(wasm) < headerLen || !bytes.HasPrefix(wasm, []byte("\x00asm")) {
 		return ErrNotWasm
 	}
@@ -75,16 +75,6 @@ func header(wasm []byte) error {
 	return nil
 }
 
-// section splits the first section off b.
-func section(b []byte) (id byte, body, rest []byte, err error) {
-	r := reader{b: b[1:]}
-	size := r.u32()
-	if r.bad || uint64(size) > uint64(len(r.b)) {
-		return 0, nil, nil, fmt.Errorf("%w: section %d is cut off", ErrMalformed, b[0])
-	}
-	return b[0], r.b[:size], r.b[size:], nil
-}
-
 // parser collects sections; names of functions are joined with their types at
 // the end, since exports come by index.
 type parser struct {
@@ -96,52 +86,52 @@ type parser struct {
 	exportFns []uint32 // function index of each export, by position; unused unless a function
 }
 
-func (p *parser) read(id byte, r *reader) {
+func (p *parser) read(id byte, r *Reader) {
 	switch id {
 	case secType:
 		r.vec(func() { p.types = append(p.types, r.signature()) })
 	case secImport:
 		r.vec(func() { p.readImport(r) })
 	case secFunction:
-		r.vec(func() { p.funcs = append(p.funcs, r.u32()) })
+		r.vec(func() { p.funcs = append(p.funcs, r.U32()) })
 	case secTable:
-		r.vec(func() { p.mod.Tables = append(p.mod.Tables, r.table().limits) })
+		r.vec(func() { p.mod.Tables = append(p.mod.Tables, r.table()) })
 	case secMemory:
 		r.vec(func() { p.mod.Memories = append(p.mod.Memories, r.limits()) })
 	case secExport:
 		r.vec(func() {
-			p.mod.Exports = append(p.mod.Exports, Export{Name: r.name(), Kind: Kind(r.byte())})
-			p.exportFns = append(p.exportFns, r.u32())
+			p.mod.Exports = append(p.mod.Exports, Export{Name: r.Name(), Kind: Kind(r.Byte())})
+			p.exportFns = append(p.exportFns, r.U32())
 		})
 	case secStart:
 		p.mod.Start = true
-		r.u32()
+		r.U32()
 	default: // code, data, globals and elements are the engine's to validate
-		r.b = nil
+		return
 	}
-	if len(r.b) > 0 {
-		r.bad = true
+	if r.Len() > 0 {
+		r.malformed("bytes left over")
 	}
 }
 
-func (p *parser) readImport(r *reader) {
-	imp := Import{Module: r.name(), Name: r.name(), Kind: Kind(r.byte())}
+func (p *parser) readImport(r *Reader) {
+	imp := Import{Module: r.Name(), Name: r.Name(), Kind: Kind(r.Byte())}
 	switch imp.Kind {
 	case Func:
-		p.importFns = append(p.importFns, r.u32())
+		p.importFns = append(p.importFns, r.U32())
 		p.importIdx = append(p.importIdx, len(p.mod.Imports))
 	case Table:
 		r.table()
 	case Memory:
 		r.limits()
 	case Global:
-		r.byte()
-		r.byte()
+		r.Byte()
+		r.Byte()
 	case Tag:
-		r.byte()
-		r.u32()
+		r.Byte()
+		r.U32()
 	default:
-		r.bad = true
+		r.malformed("unknown kind of import")
 	}
 	p.mod.Imports = append(p.mod.Imports, imp)
 }
@@ -170,93 +160,62 @@ func (p *parser) resolve() error {
 	return nil
 }
 
-// reader decodes the body of one section. After the first mistake it is bad
-// and answers zeros.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) byte() byte {
-	if r.bad || len(r.b) == 0 {
-		r.bad = true
-		return 0
-	}
-	c := r.b[0]
-	r.b = r.b[1:]
-	return c
-}
-
-func (r *reader) uvarint(limit uint64) uint64 {
-	if r.bad {
-		return 0
-	}
-	v, n := binary.Uvarint(r.b) // LEB128
-	if n <= 0 || v > limit {
-		r.bad = true
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) u32() uint32 { return uint32(r.uvarint(math.MaxUint32)) }
-
-func (r *reader) name() string {
-	n := r.u32()
-	if r.bad || uint64(n) > uint64(len(r.b)) || !utf8.Valid(r.b[:n]) {
-		r.bad = true
-		return ""
-	}
-	s := string(r.b[:n])
-	r.b = r.b[n:]
-	return s
-}
-
 // vec calls item as often as the count says.
-func (r *reader) vec(item func()) {
-	n := r.u32()
+func (r *Reader) vec(item func()) {
+	n := r.Count()
 	if n > maxItems {
-		r.bad = true
+		r.malformed(fmt.Sprintf("%d entries, more than %d,", n, maxItems))
 	}
-	for ; n > 0 && !r.bad; n-- {
+	for ; n > 0 && r.err == nil; n-- {
 		item()
 	}
 }
 
-func (r *reader) signature() Signature {
-	if r.byte() != 0x60 {
-		r.bad = true
+func (r *Reader) signature() Signature {
+	if r.Byte() != 0x60 {
+		r.malformed("not a function type")
 		return Signature{}
 	}
 	return Signature{Params: r.valTypes(), Results: r.valTypes()}
 }
 
-func (r *reader) valTypes() []ValType {
+func (r *Reader) valTypes() []ValType {
 	var types []ValType
-	r.vec(func() { types = append(types, ValType(r.byte())) })
+	r.vec(func() { types = append(types, ValType(r.Byte())) })
 	return types
 }
 
-// hasMax is the bit of a limit's flags that says that there is a maximum.
-const hasMax = 1
-
 // limits reads sizes: bit 0 of the flags says that there is a maximum, bit 1
 // shared, bit 2 64-bit sizes.
-func (r *reader) limits() Limits {
-	flags := r.byte()
+func (r *Reader) limits() Limits {
+	flags := r.Byte()
 	if flags > 7 {
-		r.bad = true
+		r.malformed("unknown limits")
 		return Limits{}
 	}
-	most := uint64(math.MaxUint32)
+	size := func() uint64 { return uint64(r.U32()) }
 	if flags&4 != 0 {
-		most = math.MaxUint64
+		size = r.U64
 	}
-	l := Limits{HasMax: flags&hasMax != 0, Shared: flags&2 != 0}
-	l.Min = r.uvarint(most)
+	l := Limits{HasMax: flags&1 != 0, Shared: flags&2 != 0}
+	l.Min = size()
 	if l.HasMax {
-		l.Max = r.uvarint(most)
+		l.Max = size()
 	}
 	return l
+}
+
+// The types of elements that a table of a core module has. Other encodings,
+// with expressions in them, are not read.
+const (
+	funcRef   = 0x70
+	externRef = 0x6f
+)
+
+func (r *Reader) table() Limits {
+	if elem := r.Byte(); elem != funcRef && elem != externRef {
+		r.malformed("an unknown type of table")
+		return Limits{}
+	}
+	return r.limits()
 }

@@ -1,7 +1,6 @@
 package wasmbin_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"testing"
@@ -59,43 +58,6 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestLimitTables(t *testing.T) {
-	sections := func(tables ...byte) []byte {
-		return append(w.Header(), w.Seq(w.Section(1, []byte{0}), w.Section(4, tables), w.Section(0, []byte{1, 'x'}))...)
-	}
-	for _, tt := range []struct {
-		name     string
-		in, want []byte
-	}{
-		{"none", []byte{0}, []byte{0}},
-		{"without a maximum", []byte{1, 0x70, 0, 3}, []byte{1, 0x70, 1, 3, 100}},
-		{"with a larger one", []byte{1, 0x70, 1, 3, 120}, []byte{1, 0x70, 1, 3, 100}},
-		{"with a smaller one", []byte{1, 0x6f, 1, 3, 4}, []byte{1, 0x6f, 1, 3, 4}},
-		{"begins with more", []byte{1, 0x70, 0, 120}, []byte{1, 0x70, 1, 120, 120}},
-		{"two, with long numbers", []byte{2, 0x70, 0, 0x83, 0x80, 0, 0x70, 1, 0, 0xff, 0xff, 3}, []byte{2, 0x70, 1, 3, 100, 0x70, 1, 0, 100}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := wasmbin.LimitTables(sections(tt.in...), 100)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if want := sections(tt.want...); !bytes.Equal(got, want) {
-				t.Errorf("got  %x\nwant %x", got, want)
-			}
-		})
-	}
-	for name, in := range map[string][]byte{
-		"an expression":      {1, 0x40, 0, 0x70, 0, 0, 0xd0, 0x70, 0x0b},
-		"a type of a module": {1, 0x63, 0, 0, 3},
-		"cut off":            {1, 0x70, 1, 3},
-		"left over":          {1, 0x70, 0, 3, 9},
-	} {
-		if _, err := wasmbin.LimitTables(sections(in...), 100); !errors.Is(err, wasmbin.ErrMalformed) {
-			t.Errorf("%s = %v, want ErrMalformed", name, err)
-		}
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	var m w.Module
 	m.Import("a", "f", w.Sig("il", "d"))
@@ -106,22 +68,6 @@ func FuzzParse(f *testing.F) {
 		got, err := wasmbin.Parse(wasm)
 		if (got == nil) == (err == nil) {
 			t.Errorf("got %v and error %v", got, err)
-		}
-		if err != nil {
-			return
-		}
-		limited, err := wasmbin.LimitTables(wasm, 100)
-		if err != nil {
-			t.Fatalf("limit: %v", err)
-		}
-		again, err := wasmbin.Parse(limited)
-		if err != nil || len(again.Tables) != len(got.Tables) {
-			t.Fatalf("%d tables, were %d: %v", len(again.Tables), len(got.Tables), err)
-		}
-		for i, l := range again.Tables {
-			if l.Min != got.Tables[i].Min || !l.HasMax || l.Max > max(l.Min, 100) {
-				t.Errorf("table %+v was %+v", l, got.Tables[i])
-			}
 		}
 	})
 }

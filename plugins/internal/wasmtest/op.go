@@ -15,6 +15,9 @@ var (
 	I32Store8   = []byte{0x3a, 0, 0}
 	I64Store    = []byte{0x37, 3, 0}
 	MemoryGrow  = []byte{0x40, 0}
+	MemoryCopy  = []byte{0xfc, 10, 0, 0}
+	MemoryFill  = []byte{0xfc, 11, 0}
+	Else        = []byte{0x05}
 	// Loop begins a loop and Block a block; If takes an i32. All are without
 	// results and end with End.
 	Block = []byte{0x02, 0x40}
@@ -48,6 +51,26 @@ func GlobalGet(n uint32) []byte { return cat([]byte{0x23}, u32(n)) }
 
 // GlobalSet pops a global.
 func GlobalSet(n uint32) []byte { return cat([]byte{0x24}, u32(n)) }
+
+// LocalTee is LocalSet that leaves the value.
+func LocalTee(n uint32) []byte { return cat([]byte{0x22}, u32(n)) }
+
+// BrTable branches out of the n-th enclosing block for an operand of n, and
+// out of the last one for a larger one.
+func BrTable(n ...uint32) []byte {
+	out := cat([]byte{0x0e}, u32(uint32(len(n))-1))
+	for _, l := range n {
+		out = append(out, u32(l)...)
+	}
+	return out
+}
+
+// CallIndirect calls the element of table 0 that is on the stack as a function
+// of the type with index t.
+func CallIndirect(t uint32) []byte { return cat([]byte{0x11}, u32(t), []byte{0}) }
+
+// RefFunc pushes a reference to the function with index f.
+func RefFunc(f uint32) []byte { return cat([]byte{0xd2}, u32(f)) }
 
 // TableGrow grows a table of functions by n empty elements and pushes its size
 // before, or −1.

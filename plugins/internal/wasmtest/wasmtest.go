@@ -41,7 +41,9 @@ type Module struct {
 	memories [][]byte
 	globals  [][]byte
 	exports  [][]byte
+	elems    [][]byte
 	data     [][]byte
+	counted  bool
 	start    []byte
 	customs  []byte
 	imported uint32
@@ -63,11 +65,19 @@ func (m *Module) ImportRaw(module, name string, desc []byte) {
 // Func adds a function with one i32 and one i64 local after its parameters and
 // returns its index. Its end is added.
 func (m *Module) Func(sig wasmbin.Signature, body ...[]byte) uint32 {
-	m.funcs = append(m.funcs, u32(m.typeIndex(sig)))
-	code := cat([]byte{2, 1, byte(wasmbin.I32), 1, byte(wasmbin.I64)}, cat(body...), []byte{0x0b})
+	return m.FuncRaw(m.Type(sig), cat([]byte{2, 1, byte(wasmbin.I32), 1, byte(wasmbin.I64)}, cat(body...), End))
+}
+
+// FuncRaw adds a function of the type with index t, and returns its index. The
+// code has its locals and its end.
+func (m *Module) FuncRaw(t uint32, code []byte) uint32 {
+	m.funcs = append(m.funcs, u32(t))
 	m.code = append(m.code, cat(u32(uint32(len(code))), code))
 	return m.imported + uint32(len(m.funcs)) - 1
 }
+
+// Type adds a function type unless it is there, and returns its index.
+func (m *Module) Type(sig wasmbin.Signature) uint32 { return m.typeIndex(sig) }
 
 // NextFunc returns the index that the next Func will have, for a function that
 // calls itself.
@@ -107,13 +117,46 @@ func (m *Module) TableRaw(table []byte) *Module {
 
 // Global adds a mutable i32 and returns its index.
 func (m *Module) Global(v int32) uint32 {
-	m.globals = append(m.globals, cat([]byte{byte(wasmbin.I32), 1}, I32(v), []byte{0x0b}))
+	return m.GlobalRaw(cat([]byte{byte(wasmbin.I32), 1}, I32(v), []byte{0x0b}))
+}
+
+// GlobalRaw adds a global of any kind and returns its index.
+func (m *Module) GlobalRaw(global []byte) uint32 {
+	m.globals = append(m.globals, global)
 	return uint32(len(m.globals)) - 1
+}
+
+// Elem adds an element segment of any kind.
+func (m *Module) Elem(segment []byte) *Module {
+	m.elems = append(m.elems, segment)
+	return m
+}
+
+// DataRaw adds a data segment of any kind.
+func (m *Module) DataRaw(segment []byte) *Module {
+	m.data = append(m.data, segment)
+	return m
+}
+
+// DataCount adds a data count section with the right count.
+func (m *Module) DataCount() *Module {
+	m.counted = true
+	return m
 }
 
 // Data puts b into the memory at off.
 func (m *Module) Data(off int32, b []byte) *Module {
 	m.data = append(m.data, cat([]byte{0}, I32(off), []byte{0x0b}, u32(uint32(len(b))), b))
+	return m
+}
+
+// Elements puts functions into table 0, from its start.
+func (m *Module) Elements(fs ...uint32) *Module {
+	seg := cat([]byte{0}, I32(0), []byte{0x0b}, u32(uint32(len(fs))))
+	for _, f := range fs {
+		seg = cat(seg, u32(f))
+	}
+	m.elems = append(m.elems, seg)
 	return m
 }
 
@@ -146,6 +189,10 @@ func (m *Module) Bytes() []byte {
 	vec(7, m.exports)
 	if m.start != nil {
 		out = append(out, Section(8, m.start)...)
+	}
+	vec(9, m.elems)
+	if m.counted {
+		out = append(out, Section(12, u32(uint32(len(m.data))))...)
 	}
 	vec(10, m.code)
 	vec(11, m.data)

@@ -1,9 +1,8 @@
 package guest
 
 import (
-	"encoding/json"
 	"math/rand/v2"
-	"unicode/utf8"
+	"time"
 
 	"github.com/casemate/casemate/sdk/abi"
 )
@@ -14,11 +13,16 @@ import (
 type Fake struct {
 	In      []byte
 	Granted map[string]bool   // op strings that Call may use
-	KV      map[string][]byte // state of kv.get/1 and kv.put/1; made by the first put
-	MaxOut  int               // cap of the output in bytes; 0: none
-	Aborted bool              // Emit answers abi.ECANCELED
-	Seed    uint64            // of Random
-	Millis  int64             // answer of Budget for abi.BudgetMillis
+	KV      map[string][]byte // state of the kv ops; made by the first put
+	// HTTP answers http.fetch/1, and Tools tool.call/1: head and body of a
+	// reply. nil: no server, and no tool.
+	HTTP    func(h abi.HTTPHead, body []byte) (abi.HTTPReply, []byte)
+	Tools   func(tool string, arguments []byte) (abi.ToolReply, []byte)
+	Time    time.Time // answer of Now; zero: the real one
+	MaxOut  int       // cap of the output in bytes; 0: none
+	Aborted bool      // Emit answers abi.ECANCELED
+	Seed    uint64    // of Random
+	Millis  int64     // answer of Budget for abi.BudgetMillis
 
 	Out     []byte
 	Failed  *Failure
@@ -28,6 +32,8 @@ type Fake struct {
 	entropy *rand.PCG
 	puts    int
 	putSize int
+	streams map[uint32][]byte
+	handles uint32
 }
 
 // Failure is what Fail was told last.
@@ -83,54 +89,6 @@ func (f *Fake) Emit(kind int32, data []byte) error {
 	return nil
 }
 
-// Call implements Host for the kv ops.
-func (f *Fake) Call(op string, request []byte) ([]byte, error) {
-	if op != abi.OpKVGet && op != abi.OpKVPut {
-		return nil, abi.ENOSYS
-	}
-	if !f.Granted[op] {
-		return nil, abi.EPERM
-	}
-	head, body, err := abi.DecodeFrame(request)
-	if err != nil {
-		return nil, abi.EINVAL
-	}
-	status, value := f.kv(op, head, body)
-	reply, err := json.Marshal(abi.ReplyHead{Status: status})
-	if err != nil {
-		return nil, abi.EIO
-	}
-	return abi.EncodeFrame(reply, value), nil
-}
-
-func (f *Fake) kv(op string, head, body []byte) (status int, value []byte) {
-	var h abi.KVHead
-	if json.Unmarshal(head, &h) != nil || !validKey(h.Key) {
-		return abi.StatusBadKey, nil
-	}
-	if op == abi.OpKVGet {
-		value, ok := f.KV[h.Key]
-		if !ok {
-			return abi.StatusNoEntry, nil
-		}
-		return abi.StatusFound, value
-	}
-	size := len(h.Key) + len(body)
-	switch {
-	case len(body) > abi.MaxKVValue:
-		return abi.StatusTooLarge, nil
-	case f.puts >= abi.MaxKVPuts || f.putSize+size > abi.MaxKVPutBytes:
-		return abi.StatusFull, nil
-	}
-	f.puts++
-	f.putSize += size
-	if f.KV == nil {
-		f.KV = make(map[string][]byte)
-	}
-	f.KV[h.Key] = append([]byte{}, body...)
-	return abi.StatusStored, nil
-}
-
 // Budget implements Host; what no field limits is 2^63−1.
 func (f *Fake) Budget(which abi.Budget) int64 {
 	const unlimited = 1<<63 - 1
@@ -161,14 +119,10 @@ func (f *Fake) Random(p []byte) {
 	}
 }
 
-func validKey(key string) bool {
-	if len(key) == 0 || len(key) > abi.MaxKVKey || !utf8.ValidString(key) {
-		return false
+// Now implements Host.
+func (f *Fake) Now() time.Time {
+	if f.Time.IsZero() {
+		return time.Now()
 	}
-	for _, c := range []byte(key) {
-		if c == 0 {
-			return false
-		}
-	}
-	return true
+	return f.Time
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"github.com/casemate/casemate/sdk/abi"
 )
@@ -28,10 +29,15 @@ type Host interface {
 	Emit(kind int32, data []byte) error
 	// Call asks for a capability and returns its reply frame.
 	Call(op string, request []byte) ([]byte, error)
+	// StreamRead reads the next bytes of a stream that a reply named: 0 at its
+	// end, or where p is empty.
+	StreamRead(stream uint32, p []byte) (int, error)
+	StreamClose(stream uint32)
 	Budget(which abi.Budget) int64
 	// Random fills p from the entropy of the host, which no snapshot of the
 	// guest repeats.
 	Random(p []byte)
+	Now() time.Time
 }
 
 // Failing is an error that says which fail code it has. retryAfterMS is

@@ -81,6 +81,29 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
+// TestWarmUp: what the author adds stands in place of what the SDK adds.
+func TestWarmUp(t *testing.T) {
+	var r guest.Registry
+	r.Name("x", "1.0.0", "")
+	r.Tool(abi.ToolDescriptor{Name: "a", Parameters: json.RawMessage(`{}`)})
+	r.WarmUp("a", false, abi.WarmUp{Tool: "a"})
+	r.WarmUp("route", false, abi.WarmUp{Route: json.RawMessage(`{}`)})
+	check := func(want string) {
+		t.Helper()
+		got, err := r.Describe()
+		if err != nil || !strings.HasSuffix(string(got), `"warm_up":`+want+`}`) {
+			t.Errorf("got %s, %v; want %s", got, err, want)
+		}
+	}
+	check(`[{"tool":"a"},{"route":{}}]`)
+	r.WarmUp("a", true, abi.WarmUp{Tool: "a", Arguments: json.RawMessage(`{"n":1}`)})
+	r.WarmUp("a", true, abi.WarmUp{Tool: "a", Arguments: json.RawMessage(`{"n":2}`)})
+	check(`[{"route":{}},{"tool":"a","arguments":{"n":1}},{"tool":"a","arguments":{"n":2}}]`)
+	if !r.OwnWarmUp("a") || r.OwnWarmUp("route") {
+		t.Error("whose inputs they are is not known")
+	}
+}
+
 func TestDescribeReportsMistakes(t *testing.T) {
 	tool := abi.ToolDescriptor{Name: "t", Parameters: json.RawMessage(`{}`)}
 	tests := []struct {

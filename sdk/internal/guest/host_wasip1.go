@@ -3,6 +3,7 @@ package guest
 import (
 	"math"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"github.com/casemate/casemate/sdk/abi"
@@ -74,6 +75,19 @@ func (Imports) Call(op string, request []byte) ([]byte, error) {
 	return reply, nil
 }
 
+// StreamRead implements Host.
+func (Imports) StreamRead(stream uint32, p []byte) (int, error) {
+	n := streamRead(stream, at(p), uint32(len(p)))
+	runtime.KeepAlive(p)
+	if n < 0 {
+		return 0, abi.Errno(-n)
+	}
+	return int(n), nil
+}
+
+// StreamClose implements Host.
+func (Imports) StreamClose(stream uint32) { streamClose(stream) }
+
 // Budget implements Host.
 func (Imports) Budget(which abi.Budget) int64 { return budget(int32(which)) }
 
@@ -84,6 +98,9 @@ func (Imports) Random(p []byte) {
 	}
 	runtime.KeepAlive(p)
 }
+
+// Now implements Host by the clock of WASI, which is the host's.
+func (Imports) Now() time.Time { return time.Now() }
 
 // at returns the address of p's bytes, which stay where they are: the stack
 // that p may stand on cannot move while an import runs.

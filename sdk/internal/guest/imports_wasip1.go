@@ -28,6 +28,9 @@ func call(op unsafe.Pointer, opLen uint32, req unsafe.Pointer, reqLen uint32) in
 //go:wasmimport casemate_v1 reply_read
 func replyRead(handle, off uint32, ptr unsafe.Pointer, n uint32) int32
 
+//go:wasmimport casemate_v1 stream_read
+func streamRead(handle uint32, ptr unsafe.Pointer, n uint32) int32
+
 //go:wasmimport casemate_v1 stream_close
 func streamClose(handle uint32)
 

@@ -17,6 +17,15 @@ type Registry struct {
 	desc    abi.Descriptor
 	errs    []error
 	entries map[string]func(Host) error
+	warm    []warmUp
+}
+
+// warmUp is one input for the host to run before it takes the image. What the
+// SDK adds by itself stands for an entry until its author adds one.
+type warmUp struct {
+	of    string // a tool's name, or an export of a policy
+	own   bool   // the author's
+	input abi.WarmUp
 }
 
 // process is the registry of the module that this code is linked into. A
@@ -98,6 +107,33 @@ func (r *Registry) ConfigSchema(schema json.RawMessage) {
 	r.desc.ConfigSchema = schema
 }
 
+// WarmUp adds an input for a tool or an export of a policy. own tells that the
+// author wants it: what was added without is dropped then.
+func (r *Registry) WarmUp(of string, own bool, input abi.WarmUp) {
+	r.warm = append(r.warm, warmUp{of: of, own: own, input: input})
+}
+
+// OwnWarmUp reports whether the author added an input for of.
+func (r *Registry) OwnWarmUp(of string) bool {
+	return slices.ContainsFunc(r.warm, func(w warmUp) bool { return w.own && w.of == of })
+}
+
+// warmUps returns the inputs as the descriptor holds them.
+func (r *Registry) warmUps() ([]json.RawMessage, error) {
+	var all []json.RawMessage
+	for _, w := range r.warm {
+		if !w.own && r.OwnWarmUp(w.of) {
+			continue
+		}
+		text, err := json.Marshal(w.input)
+		if err != nil {
+			return nil, fmt.Errorf("warm-up of %s: %w", w.of, err)
+		}
+		all = append(all, text)
+	}
+	return all, nil
+}
+
 // Mistake keeps an error for Describe.
 func (r *Registry) Mistake(err error) { r.errs = append(r.errs, err) }
 
@@ -116,6 +152,10 @@ func (r *Registry) Describe() ([]byte, error) {
 	}
 	d := r.desc
 	d.V = abi.Version
+	var err error
+	if d.WarmUp, err = r.warmUps(); err != nil {
+		return nil, fmt.Errorf("describe: %w", err)
+	}
 	out, err := json.Marshal(d)
 	if err != nil {
 		return nil, fmt.Errorf("describe: %w", err)

@@ -8,11 +8,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/casemate/casemate/sdk/abi"
 	"github.com/casemate/casemate/sdk/internal/guest"
-	// The registration of tools, and with it what serves tool_call.
-	_ "github.com/casemate/casemate/sdk/tool"
+	"github.com/casemate/casemate/sdk/tool"
 )
 
 // Call is one call of a tool.
@@ -23,6 +23,14 @@ type Call struct {
 	Info      abi.CallInfo      // what Context.Call returns
 	KV        map[string][]byte // state before the call; not changed
 	Denied    []string          // ops that are not granted though the plugin wants them
+	// HTTP answers the tool's requests. An error with one of abi.HTTP… as its
+	// Reason is what the host says instead of sending; see Refuse. nil: no
+	// server can be reached.
+	HTTP func(r tool.Request) (tool.Response, error)
+	// Tools answers the tool's calls of other tools. An error is their
+	// failure. nil: there are none.
+	Tools func(name, arguments string) (tool.Answer, error)
+	Now   time.Time // what Context.Now returns; zero: the real time
 }
 
 // Result is how a call ended.
@@ -33,6 +41,7 @@ type Result struct {
 	KV      map[string][]byte // state after the call: that before it, if it failed
 	Logs    []string
 	Emitted [][]byte
+	Streams int // bodies that the tool left open; the host closes them
 }
 
 // Fail is the failure of a call.
@@ -76,7 +85,13 @@ func Run(c Call) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("tooltest: %w", err)
 	}
-	host := guest.Fake{In: input, KV: maps.Clone(c.KV), Granted: make(map[string]bool)}
+	host := guest.Fake{In: input, KV: maps.Clone(c.KV), Granted: make(map[string]bool), Time: c.Now}
+	if c.HTTP != nil {
+		host.HTTP = c.answerHTTP
+	}
+	if c.Tools != nil {
+		host.Tools = c.answerTool
+	}
 	for _, op := range reg.Descriptor().Capabilities {
 		host.Granted[op] = true
 	}
@@ -84,7 +99,9 @@ func Run(c Call) (Result, error) {
 		delete(host.Granted, op)
 	}
 	reg.Enter(abi.ExportToolCall, &host) // its status says no more than host.Failed
-	return result(c, &host)
+	r, err := result(c, &host)
+	r.Streams = host.Streams()
+	return r, err
 }
 
 func result(c Call, host *guest.Fake) (Result, error) {

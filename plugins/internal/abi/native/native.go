@@ -4,8 +4,8 @@
 package native
 
 import (
-	"context"
 	"errors"
+	"math"
 
 	"github.com/casemate/casemate/plugins/internal/engine"
 	"github.com/casemate/casemate/plugins/internal/frame"
@@ -22,9 +22,8 @@ const outOfBounds = frame.Fault("pointer out of bounds in a call of the host")
 
 // call is one call of an import.
 type call struct {
-	ctx context.Context
+	*engine.Caller
 	f   *frame.Frame
-	mem engine.Memory
 	arg []uint64
 }
 
@@ -34,12 +33,15 @@ func (c call) i32(i int) int32  { return int32(uint32(c.arg[i])) }
 // bytes returns the memory that arguments i and i+1 point to; it does not
 // return when they point outside.
 func (c call) bytes(i int) []byte {
-	b, ok := c.mem.Slice(c.u32(i), c.u32(i+1))
+	b, ok := c.Slice(c.u32(i), c.u32(i+1))
 	if !ok {
 		engine.Abort(outOfBounds)
 	}
 	return b
 }
+
+// pay debits what it costs to copy n bytes at once.
+func (c call) pay(n int) { c.Spend(uint64(n) / engine.BytesPerFuel) }
 
 func errno(e abi.Errno) int64 { return abi.PackErrno(e) }
 
@@ -72,8 +74,8 @@ func fn(name string, params, results []wasmbin.ValType, do func(call) int64) eng
 	return engine.HostFunc{
 		Name: name,
 		Sig:  wasmbin.Signature{Params: params, Results: results},
-		Fn: func(ctx context.Context, mem engine.Memory, stack []uint64) {
-			v := do(call{ctx: ctx, f: frame.From(ctx), mem: mem, arg: stack})
+		Fn: func(c *engine.Caller, stack []uint64) {
+			v := do(call{Caller: c, f: c.Data().(*frame.Frame), arg: stack})
 			switch {
 			case len(results) == 0:
 			case results[0] == wasmbin.I32:
@@ -95,31 +97,53 @@ func emitFunc(params, results []wasmbin.ValType) engine.HostFunc {
 func inputLen(c call) int64 { return int64(len(c.f.Input)) }
 
 func inputRead(c call) int64 {
-	return readAt(c.bytes(1), c.f.Input, c.u32(0))
+	return c.readAt(c.bytes(1), c.f.Input, c.u32(0))
 }
 
 // readAt copies src from off into dst and returns how much.
-func readAt(dst, src []byte, off uint32) int64 {
+func (c call) readAt(dst, src []byte, off uint32) int64 {
 	if uint64(off) >= uint64(len(src)) {
 		return 0
 	}
-	return int64(copy(dst, src[off:]))
+	src = src[off:]
+	n := min(len(dst), len(src), math.MaxInt32) // more is no result
+	for p := range c.Pieces(src[:n]) {
+		dst = dst[copy(dst, p):]
+	}
+	return int64(n)
 }
 
-func outputWrite(c call) int64 { return errno(c.f.Write(c.bytes(0))) }
+func outputWrite(c call) int64 {
+	p := c.bytes(0)
+	if e := c.f.Room(len(p)); e != 0 {
+		return errno(e)
+	}
+	for part := range c.Pieces(p) {
+		c.f.Write(part)
+	}
+	return 0
+}
 
 func fail(c call) int64 {
-	c.f.Fail(abi.FailCode(c.i32(0)), int64(c.i32(1)), c.bytes(2))
+	text := c.bytes(2)
+	text = text[:min(len(text), 2*abi.MaxFailText)] // enough to cut it between runes
+	c.pay(len(text))
+	c.f.Fail(abi.FailCode(c.i32(0)), int64(c.i32(1)), text)
 	return 0
 }
 
 func log(c call) int64 {
-	c.f.Log.Add(abi.Level(c.i32(0)), c.bytes(1))
+	text := c.bytes(1)
+	text = text[:min(len(text), 2*frame.MaxLine)]
+	c.pay(len(text))
+	c.f.Log.Add(abi.Level(c.i32(0)), text)
 	return 0
 }
 
 func emit(c call) int64 {
-	e, err := c.f.Progress(c.ctx, c.i32(0), c.bytes(1))
+	data := c.bytes(1)
+	c.pay(min(len(data), frame.MaxEmit))
+	e, err := c.f.Progress(c.Context(), c.i32(0), data)
 	if err != nil {
 		engine.Abort(err)
 	}
@@ -135,20 +159,26 @@ func capabilityCall(c call) int64 {
 		return errno(abi.ENOSYS)
 	}
 	op = op[:min(len(op), maxOp)]
-	v, err := c.f.Caps.Call(c.ctx, string(op), req)
-	if err == nil {
-		return v
+	c.f.Caps.Spend = c.Spend
+	v, err := c.f.Caps.Call(c.Context(), string(op), req)
+	if err != nil {
+		c.abort(abi.ImportCall, err)
 	}
-	var port *hostfn.PortError
+	return v
+}
+
+// abort ends the call for an error of its session.
+func (c call) abort(port string, err error) {
+	var broken *hostfn.PortError
 	switch {
-	case errors.As(err, &port):
-		engine.Abort(&frame.HostFault{Port: port.Op, Err: port.Err})
-	case c.ctx.Err() != nil:
-		engine.Abort(engine.Stopped(c.ctx))
+	case errors.As(err, &broken):
+		err = &frame.HostFault{Port: broken.Op, Err: broken.Err}
+	case c.Context().Err() != nil:
+		err = engine.Stopped(c.Context())
 	default:
-		engine.Abort(&frame.HostFault{Port: abi.ImportCall, Err: err})
+		err = &frame.HostFault{Port: port, Err: err}
 	}
-	return 0
+	engine.Abort(err)
 }
 
 func replyRead(c call) int64 {
@@ -160,13 +190,23 @@ func replyRead(c call) int64 {
 	if !ok {
 		return errno(abi.EBADF)
 	}
-	return readAt(dst, reply, c.u32(1))
+	return c.readAt(dst, reply, c.u32(1))
 }
 
-// streamRead knows no handle: none of the ops answers with a stream.
 func streamRead(c call) int64 {
-	c.bytes(1)
-	return errno(abi.EBADF)
+	dst := c.bytes(1)
+	if c.f.Caps == nil {
+		return errno(abi.EBADF)
+	}
+	c.f.Caps.Spend = c.Spend
+	n, e, err := c.f.Caps.StreamRead(c.Context(), c.u32(0), dst)
+	switch {
+	case err != nil:
+		c.abort(abi.ImportStreamRead, err)
+	case e != 0:
+		return errno(e)
+	}
+	return int64(n)
 }
 
 func streamClose(c call) int64 {
@@ -177,7 +217,7 @@ func streamClose(c call) int64 {
 }
 
 func budget(c call) int64 {
-	v, ok := c.f.Budget(abi.Budget(c.i32(0)))
+	v, ok := c.f.Budget(abi.Budget(c.i32(0)), c.FuelLeft())
 	if !ok {
 		return errno(abi.EINVAL)
 	}

@@ -68,6 +68,7 @@ func pollOneoff(c call) errno {
 	if n == 0 || n > maxSubs {
 		return inval
 	}
+	c.Spend(uint64(n) * (subSize + eventSize) / engine.BytesPerFuel)
 	subs := c.at(in, subSize*n)
 	c.at(out, eventSize*n)
 	c.at(count, 4)
@@ -120,8 +121,8 @@ func (c call) sleep(timers []timer) (events []event) {
 	for _, t := range timers {
 		wait = min(wait, t.wait)
 	}
-	if err := c.f.Clock.Sleep(c.ctx, wait); err != nil {
-		engine.Abort(engine.Stopped(c.ctx))
+	if err := c.f.Clock.Sleep(c.Context(), wait); err != nil {
+		engine.Abort(engine.Stopped(c.Context()))
 	}
 	for _, t := range timers {
 		if t.wait <= wait {

@@ -74,6 +74,7 @@ func (c call) vectors(ptr, n uint32) ([][]byte, errno) {
 	if n > maxVectors {
 		return nil, inval
 	}
+	c.Spend(8 * uint64(n) / engine.BytesPerFuel)
 	list := c.at(ptr, 8*n)
 	out := make([][]byte, n)
 	for i := range out {
@@ -98,7 +99,8 @@ func fdRead(c call) errno {
 }
 
 // fdWrite takes everything, though the log may not keep it: vectors that
-// overlap can add up to many times the memory, so nothing is done by length.
+// overlap can add up to many times the memory, so nothing is done, or paid for,
+// once the log is full.
 func fdWrite(c call) errno {
 	fd := c.u32(0)
 	switch {
@@ -122,9 +124,18 @@ func fdWrite(c call) errno {
 	if fd == stderr {
 		stream = frame.Stderr
 	}
-	if err := c.f.Log.Print(c.ctx, stream, vectors...); err != nil {
-		engine.Abort(engine.Stopped(c.ctx))
-	}
+	c.print(stream, vectors)
 	c.put32(c.u32(3), uint32(total))
 	return success
+}
+
+// print logs vectors until the log is full.
+func (c call) print(stream int, vectors [][]byte) {
+	for _, v := range vectors {
+		for p := range c.Pieces(v) {
+			if !c.f.Log.Print(stream, p) {
+				return
+			}
+		}
+	}
 }

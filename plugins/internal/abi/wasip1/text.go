@@ -11,18 +11,18 @@ import (
 // utf16Text reads a string object of AssemblyScript: UTF-16 at ptr, its length
 // in bytes in the four before. A null pointer is an empty text; a long one is
 // cut. ok is false when it is not all inside the memory.
-func utf16Text(mem engine.Memory, ptr uint32) (text string, ok bool) {
+func utf16Text(c *engine.Caller, ptr uint32) (text string, ok bool) {
 	if ptr == 0 {
 		return "", true
 	}
 	if ptr < 4 {
 		return "", false
 	}
-	head, ok := mem.Slice(ptr-4, 4)
+	head, ok := c.Slice(ptr-4, 4)
 	if !ok {
 		return "", false
 	}
-	b, ok := mem.Slice(ptr, min(binary.LittleEndian.Uint32(head), maxAbortText))
+	b, ok := c.Slice(ptr, min(binary.LittleEndian.Uint32(head), maxAbortText))
 	if !ok {
 		return "", false
 	}

@@ -5,8 +5,8 @@
 package wasip1
 
 import (
-	"context"
 	"encoding/binary"
+	"io"
 	"strings"
 
 	"github.com/casemate/casemate/plugins/internal/engine"
@@ -36,9 +36,8 @@ const outOfBounds = frame.Fault("pointer out of bounds in a call of WASI")
 
 // call is one call of a function.
 type call struct {
-	ctx context.Context
+	*engine.Caller
 	f   *frame.Frame
-	mem engine.Memory
 	arg []uint64
 }
 
@@ -47,7 +46,7 @@ func (c call) u32(i int) uint32 { return uint32(c.arg[i]) }
 // at returns n bytes of memory at ptr; it does not return when they are not
 // all inside.
 func (c call) at(ptr, n uint32) []byte {
-	b, ok := c.mem.Slice(ptr, n)
+	b, ok := c.Slice(ptr, n)
 	if !ok {
 		engine.Abort(outOfBounds)
 	}
@@ -66,8 +65,8 @@ func Module() engine.HostModule {
 		m.Funcs = append(m.Funcs, engine.HostFunc{
 			Name: e.name,
 			Sig:  signature(e.params, e.result),
-			Fn: func(ctx context.Context, mem engine.Memory, stack []uint64) {
-				n := e.do(call{ctx: ctx, f: frame.From(ctx), mem: mem, arg: stack})
+			Fn: func(c *engine.Caller, stack []uint64) {
+				n := e.do(call{Caller: c, f: c.Data().(*frame.Frame), arg: stack})
 				if e.result != "" {
 					stack[0] = uint64(n)
 				}
@@ -157,8 +156,7 @@ func procExit(c call) errno {
 	return success
 }
 
-// maxRandom bounds one random_get, in bytes: more takes as long as the guest
-// likes.
+// maxRandom bounds one random_get, in bytes. Nobody needs more at once.
 const maxRandom = 1 << 20
 
 func randomGet(c call) errno {
@@ -166,8 +164,10 @@ func randomGet(c call) errno {
 	if len(buf) > maxRandom {
 		return inval
 	}
-	if _, err := c.f.Rand.Read(buf); err != nil {
-		engine.Abort(&frame.HostFault{Port: "random_get", Err: err})
+	for p := range c.Pieces(buf) {
+		if _, err := io.ReadFull(c.f.Rand, p); err != nil {
+			engine.Abort(&frame.HostFault{Port: "random_get", Err: err})
+		}
 	}
 	return success
 }
@@ -184,9 +184,7 @@ func Env() engine.HostModule {
 		{
 			Name: "abort",
 			Sig:  signature("iiii", ""),
-			Fn: func(_ context.Context, mem engine.Memory, stack []uint64) {
-				engine.Abort(abortFault(mem, stack))
-			},
+			Fn:   func(c *engine.Caller, stack []uint64) { engine.Abort(abortFault(c, stack)) },
 		},
 		{
 			Name: "seed",
@@ -197,17 +195,17 @@ func Env() engine.HostModule {
 }
 
 // seed answers a number whose bits are all random, as AssemblyScript wants it.
-func seed(ctx context.Context, _ engine.Memory, stack []uint64) {
+func seed(c *engine.Caller, stack []uint64) {
 	var b [8]byte
-	if _, err := frame.From(ctx).Rand.Read(b[:]); err != nil {
+	if _, err := io.ReadFull(c.Data().(*frame.Frame).Rand, b[:]); err != nil {
 		engine.Abort(&frame.HostFault{Port: "seed", Err: err})
 	}
 	stack[0] = binary.LittleEndian.Uint64(b[:])
 }
 
-func abortFault(mem engine.Memory, stack []uint64) frame.Fault {
-	message, ok := utf16Text(mem, uint32(stack[0]))
-	file, ok2 := utf16Text(mem, uint32(stack[1]))
+func abortFault(c *engine.Caller, stack []uint64) frame.Fault {
+	message, ok := utf16Text(c, uint32(stack[0]))
+	file, ok2 := utf16Text(c, uint32(stack[1]))
 	if !ok || !ok2 {
 		return outOfBounds
 	}

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"errors"
+	"io"
 	"strings"
 	"time"
 
@@ -15,7 +17,7 @@ import (
 func init() {
 	tool.Plugin("kit", "0.1.0", "Does what it is told.")
 	policy.Plugin("kit", "0.1.0", "Does what it is told.")
-	tool.Want(abi.OpKVGet, abi.OpKVPut)
+	tool.Want(abi.OpKVGet, abi.OpKVPut, abi.OpKVDelete, abi.OpKVList, abi.OpHTTPFetch, abi.OpToolCall)
 	tool.Register(tool.Tool{Name: "do", Description: "Does it."}, do)
 	policy.Retry(func(q abi.RetryQuestion) (abi.RetryAnswer, error) {
 		return policy.Again(time.Duration(q.NowMS)*time.Millisecond, "again"), nil
@@ -63,13 +65,48 @@ func do(ctx tool.Context, a args) (any, error) {
 	case "large output":
 		return strings.Repeat("x", 2<<20), nil
 	case "large state":
-		return nil, tool.KV(ctx).Put("k", make([]byte, abi.MaxKVValue+1))
+		return nil, ctx.KV().Put("k", make([]byte, abi.MaxKVValue+1))
 	case "state":
-		if err := tool.KV(ctx).Put("k", []byte("a\x00b")); err != nil {
+		if err := ctx.KV().Put("k", []byte("a\x00b")); err != nil {
 			return nil, err
 		}
-		value, ok, err := tool.KV(ctx).Get("k")
+		value, ok, err := ctx.KV().Get("k")
 		return ok && string(value) == "a\x00b", err
+	}
+	return ask(ctx, a.What)
+}
+
+// ask uses the powers that reach outside.
+func ask(ctx tool.Context, what string) (any, error) {
+	switch what {
+	case "list":
+		if err := ctx.KV().Delete("b"); err != nil {
+			return nil, err
+		}
+		keys, more, err := ctx.KV().List("", "", 2)
+		return []any{keys, more}, err
+	case "http":
+		r, err := ctx.HTTP(tool.Request{Method: "POST", URL: "https://a.test", Header: tool.Header{{"x", "1"}}, Body: []byte("ping")})
+		return []any{r.Status, r.Header.Get("X"), string(r.Body)}, err
+	case "stream":
+		r, err := ctx.HTTP(tool.Request{URL: "https://a.test", Stream: true})
+		if err != nil {
+			return nil, err
+		}
+		data, err := io.ReadAll(r.Stream)
+		return string(data), errors.Join(err, r.Stream.Close())
+	case "broken stream":
+		r, err := ctx.HTTP(tool.Request{URL: "https://broken.test", Stream: true})
+		if err != nil {
+			return nil, err
+		}
+		_, err = io.ReadAll(r.Stream)
+		return err.Error(), nil
+	case "tool":
+		a, err := ctx.CallTool("other", map[string]int{"n": 1})
+		return a.Text, err
+	case "now":
+		return ctx.Now().Sub(time.Now()).Abs() < time.Minute, nil
 	}
 	return ctx.Call(), nil
 }

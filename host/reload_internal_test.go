@@ -1,0 +1,49 @@
+package host
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/casemate/casemate/plugins"
+)
+
+// TestReloadAppliesBudgets: what tenants may use of plugins changes with the
+// file, and a limit that limits nothing is told.
+func TestReloadAppliesBudgets(t *testing.T) {
+	var log bytes.Buffer
+	c := Config{
+		Listen: "127.0.0.1:0", Store: "sqlite:" + filepath.Join(t.TempDir(), "c.db"),
+		Logger:    hclog.New(&hclog.LoggerOptions{Output: &log}),
+		Upstreams: []Upstream{{Name: "demo", Kind: "demo"}},
+		Models:    []Model{{Name: "m", Targets: []Target{{Upstream: "demo", Model: "demo"}}}},
+		Tenants:   []Tenant{{Name: "a", KeyHashes: [][32]byte{{1}}, PluginFuelPerMinute: 1000, PluginInstances: 1}},
+	}
+	h, err := New(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	if got, want := h.budgets.tenant("a"), (plugins.TenantLimits{FuelPerMinute: 1000, Instances: 1}); got != want {
+		t.Errorf("at first: %+v, want %+v", got, want)
+	}
+	c.Tenants = []Tenant{{
+		Name: "a", KeyHashes: [][32]byte{{1}}, PluginFuelPerMinute: 2000,
+		PluginLimits: map[string]Limits{"sums": {Fuel: 5000}},
+	}}
+	if err := h.Reload(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := h.budgets.tenant("a"), (plugins.TenantLimits{FuelPerMinute: 2000}); got != want {
+		t.Errorf("after a reload: %+v, want %+v", got, want)
+	}
+	if got := h.budgets.call("a", "sums"); got.Fuel != 5000 {
+		t.Errorf("after a reload: %+v, want 5000 fuel", got)
+	}
+	if text := log.String(); strings.Contains(text, "restart") || !strings.Contains(text, "not loaded") || !strings.Contains(text, "sums") {
+		t.Errorf("log is %q, want a word on the plugin that is not there, none on a restart", text)
+	}
+}

@@ -1,0 +1,70 @@
+package plugins
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/casemate/casemate/sdk/abi"
+)
+
+// The defaults of Limits.
+const (
+	policyFuel   = 50_000_000
+	policyWall   = 100 * time.Millisecond
+	policyMemory = 16 << 20
+	policyOutput = 16 << 10
+	toolFuel     = 500_000_000
+	toolWall     = 30 * time.Second
+	toolMemory   = 64 << 20
+	toolOutput   = 1 << 20
+
+	defaultLogLines = 1000
+	defaultLogBytes = 256 << 10
+	defaultEmits    = 100
+	defaultCalls    = 256
+)
+
+// withDefaults fills what is zero with the defaults of entry's kind.
+func (l Limits) withDefaults(entry string) Limits {
+	d := Limits{
+		Fuel: toolFuel, Wall: toolWall, MemoryBytes: toolMemory, OutputBytes: toolOutput,
+		LogLines: defaultLogLines, LogBytes: defaultLogBytes, Emits: defaultEmits, Calls: defaultCalls,
+	}
+	if pure(entry) {
+		d.Fuel, d.Wall, d.MemoryBytes, d.OutputBytes = policyFuel, policyWall, policyMemory, policyOutput
+	}
+	fill(&l.Fuel, d.Fuel)
+	fill(&l.Wall, d.Wall)
+	fill(&l.MemoryBytes, d.MemoryBytes)
+	fill(&l.OutputBytes, d.OutputBytes)
+	fill(&l.LogLines, d.LogLines)
+	fill(&l.LogBytes, d.LogBytes)
+	fill(&l.Emits, d.Emits)
+	fill(&l.Calls, d.Calls)
+	return l
+}
+
+func fill[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// pure reports whether an entry is a policy's: a function of its input alone.
+func pure(entry string) bool { return entry == abi.ExportRoute || entry == abi.ExportRetry }
+
+// How many calls of one plugin and tenant run at once. Policies only compute,
+// so more than the processors need would only make all of them slower; tools
+// wait for networks.
+var (
+	policiesAtOnce = max(4, 2*runtime.GOMAXPROCS(0))
+	toolsAtOnce    = 64
+)
+
+func atOnce(entry string) int {
+	if pure(entry) {
+		return policiesAtOnce
+	}
+	return toolsAtOnce
+}

@@ -1,0 +1,183 @@
+package plugintest_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/casemate/casemate/plugins"
+	w "github.com/casemate/casemate/plugins/internal/wasmtest"
+	"github.com/casemate/casemate/plugins/plugintest"
+	"github.com/casemate/casemate/sdk/abi"
+)
+
+// guest builds modules that break one rule each.
+type guest struct {
+	w.Module
+	write, read, rand uint32
+	next              int32
+}
+
+func newGuest() *guest {
+	g := &guest{next: 4096}
+	g.write = g.Import(abi.Module, abi.ImportOutputWrite, w.Sig("ii", "i"))
+	g.read = g.Import(abi.Module, abi.ImportInputRead, w.Sig("iii", "i"))
+	g.rand = g.Import("wasi_snapshot_preview1", "random_get", w.Sig("ii", "i"))
+	g.Memory(2)
+	return g
+}
+
+// says writes s to the output.
+func (g *guest) says(s string) []byte {
+	at := g.next
+	g.Data(at, []byte(s))
+	g.next += int32(len(s))
+	return w.Seq(w.I32(at), w.I32(int32(len(s))), w.Call(g.write), w.Drop)
+}
+
+func (g *guest) entry(name string, body ...[]byte) *guest {
+	g.Export(name, g.Func(w.Sig("", "i"), body...))
+	return g
+}
+
+func (g *guest) bytes(descriptor string) []byte {
+	g.entry(abi.ExportMarker, w.I32(1))
+	return g.entry(abi.ExportDescribe, g.says(descriptor), w.I32(0)).Bytes()
+}
+
+const (
+	tool   = `{"v":1,"name":"probe","version":"0.1.0","kinds":["tool"],"tools":[{"name":"probe","description":"","effects":"pure","parameters":{"type":"object"}}]}`
+	policy = `{"v":1,"name":"probe","version":"0.1.0","kinds":["retry"]}`
+)
+
+// failing fails every call with not_found, which no rule forbids.
+func failing(g *guest) []byte { return w.I32(1) }
+
+func TestCheckFinds(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		wasm  func() []byte
+		cases string
+		want  []string // a problem each: part of its line
+	}{
+		{"nothing", func() []byte { g := newGuest(); return g.entry(abi.ExportToolCall, failing(g)).bytes(tool) }, "", nil},
+		{"no module", func() []byte { return []byte("rubbish") }, "", []string{"load: refused: not a WebAssembly binary"}},
+		{"a trap", func() []byte {
+			return newGuest().entry(abi.ExportToolCall, w.Unreachable).bytes(tool)
+		}, "", []string{"tool probe: called with {} it ended in guest_trap"}},
+		{"tools that do not exist", func() []byte {
+			g := newGuest()
+			return g.entry(abi.ExportToolCall, g.says(`{"v":1,"output":1}`), w.I32(0)).bytes(tool)
+		}, "", []string{"unknown tool: it answers"}},
+		{"pure that is not", func() []byte {
+			g := newGuest()
+			// A random digit.
+			return g.entry(abi.ExportToolCall,
+				w.I32(64), w.I32(8), w.Call(g.rand), w.Drop,
+				g.says(`{"v":1,"output":"`), w.I32(64), w.I32(64), w.I32Load8, w.I32(0x0f), []byte{0x71}, w.I32('0'), w.I32Add, w.I32Store8,
+				w.I32(65), w.I32(65), w.I32Load8, w.I32(0x0f), []byte{0x71}, w.I32('0'), w.I32Add, w.I32Store8,
+				w.I32(64), w.I32(2), w.Call(g.write), w.Drop, g.says(`"}`), w.I32(0)).bytes(tool)
+		}, "", []string{"tool probe: it declares that it is pure"}},
+		{"a case that does not hold", func() []byte {
+			g := newGuest()
+			return g.entry(abi.ExportToolCall, failing(g)).bytes(tool)
+		}, `[{"name":"sum","tool":"probe","arguments":{},"output":3},{"name":"gone","tool":"probe","error":"internal"}]`, []string{"case sum: got guest_error"}},
+		{
+			"cases of no form", func() []byte { g := newGuest(); return g.entry(abi.ExportToolCall, failing(g)).bytes(tool) },
+			`[{"name":"x"}]`,
+			[]string{`cases: plugintest: cases[0]: want "tool"`},
+		},
+		{"an answer of no form", func() []byte {
+			g := newGuest()
+			return g.entry(abi.ExportRetry, g.says(`{"v":1,"action":"maybe"}`), w.I32(0)).bytes(policy)
+		}, "", []string{"purity of retry: plugintest: a retry answer has another action"}},
+		{"a policy that burns fuel", func() []byte {
+			g := newGuest()
+			return g.entry(abi.ExportRetry, w.I32(0), w.LocalSet(0), w.Loop,
+				w.LocalGet(0), w.I32(1), w.I32Add, w.LocalSet(0), w.LocalGet(0), w.I32(6_000_000), []byte{0x48}, w.BrIf(0), w.End,
+				g.says(`{"v":1,"action":"fail"}`), w.I32(0)).bytes(policy)
+		}, "", []string{"budget of retry: the largest question ends in guest_fuel with half"}},
+		{"a wrong decision", func() []byte {
+			g := newGuest()
+			return g.entry(abi.ExportRetry, g.says(`{"v":1,"action":"fail"}`), w.I32(0)).bytes(policy)
+		}, `[{"name":"again","question":{"v":1,"step":{"kind":"model_call"}},"answer":{"v":1,"action":"retry"}}]`, []string{"case again: got"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var o plugintest.Options
+			if tt.cases != "" {
+				o.Cases = []byte(tt.cases)
+			}
+			r, err := plugintest.Check(t.Context(), tt.wasm(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var problems []string
+			for _, f := range r.Findings {
+				if f.Level == plugintest.Problem {
+					problems = append(problems, f.String())
+				}
+			}
+			if r.OK() != (len(tt.want) == 0) {
+				t.Errorf("ok = %v with problems %q", r.OK(), problems)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(strings.Join(problems, "\n"), want) {
+					t.Errorf("problems = %q, want one with %q", problems, want)
+				}
+			}
+			if len(tt.want) == 0 && len(problems) > 0 {
+				t.Errorf("problems = %q, want none", problems)
+			}
+		})
+	}
+}
+
+func TestRun(t *testing.T) {
+	g := newGuest()
+	wasm := g.entry(abi.ExportToolCall, g.says(`{"v":1,"output":42}`), w.I32(0)).bytes(tool)
+	res, err := plugintest.Run(t.Context(), wasm, "probe", nil)
+	if err != nil || res.Class != plugins.OK || string(res.Output) != `{"v":1,"output":42}` {
+		t.Errorf("run = %s %s, %v", res.Class, res.Output, err)
+	}
+	if _, err := plugintest.Run(t.Context(), wasm, "other", nil); !errors.Is(err, plugintest.ErrNoTool) || !strings.Contains(err.Error(), "it has probe") {
+		t.Errorf("run of a tool that is not there = %v", err)
+	}
+	if _, err := plugintest.Run(t.Context(), []byte("no"), "probe", nil); !errors.Is(err, plugins.ErrRefused) {
+		t.Errorf("run of no module = %v", err)
+	}
+}
+
+func TestBench(t *testing.T) {
+	g := newGuest()
+	wasm := g.entry(abi.ExportRetry, g.says(`{"v":1,"action":"fail"}`), w.I32(0)).bytes(policy)
+	m, err := plugintest.Bench(t.Context(), wasm, "", nil, 50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Class != plugins.OK || m.Calls != 50 || m.FuelLo == 0 || m.FuelLo != m.FuelHi || m.Idle == 0 || m.Median <= 0 {
+		t.Errorf("measure = %+v", m)
+	}
+}
+
+// FuzzParseCases: no file of cases makes the kit fall over.
+func FuzzParseCases(f *testing.F) {
+	files, err := filepath.Glob("../../*/*/testdata/*.json")
+	if err != nil || len(files) == 0 {
+		f.Fatal("no seeds: ", err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := plugintest.ParseCases(data)
+		if err == nil && (len(c.Calls) == 0) == (len(c.Decisions) == 0) {
+			t.Errorf("cases = %+v, want one kind of them", c)
+		}
+	})
+}

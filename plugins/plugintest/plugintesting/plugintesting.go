@@ -1,0 +1,35 @@
+// Package plugintesting runs the conformance kit as a Go test. It adds no
+// check of its own.
+package plugintesting
+
+import (
+	"os"
+	"testing"
+
+	"github.com/casemate/casemate/plugins/plugintest"
+)
+
+// Check fails t for each problem of a module and logs each remark. cases is a
+// file of expected calls or decisions; "" is none.
+func Check(t *testing.T, wasm []byte, cases string) {
+	t.Helper()
+	o := plugintest.Options{}
+	if cases != "" {
+		data, err := os.ReadFile(cases)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Cases = data
+	}
+	r, err := plugintest.Check(t.Context(), wasm, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range r.Findings {
+		if f.Level == plugintest.Problem {
+			t.Error(f)
+		} else {
+			t.Log(f)
+		}
+	}
+}
