@@ -78,6 +78,14 @@ func (c *command) flagSet(o *options) *flag.FlagSet {
 			fs.StringVar(&o.out, f.name, "", f.text)
 		case "json":
 			fs.BoolVar(&o.json, f.name, false, f.text)
+		case "cases":
+			fs.StringVar(&o.cases, f.name, "", f.text)
+		case "tool":
+			fs.StringVar(&o.tool, f.name, "", f.text)
+		case "input":
+			fs.StringVar(&o.input, f.name, "", f.text)
+		case "n":
+			fs.IntVar(&o.calls, f.name, 1000, f.text)
 		}
 	}
 	return fs
@@ -129,9 +137,17 @@ func (c *command) set(fs *flag.FlagSet, arg string, rest []string) ([]string, er
 		value, rest = rest[0], rest[1:]
 	}
 	if err := fs.Set(name, value); err != nil {
-		return nil, c.wrong("flag --%s: %q: want true or false", name, value)
+		return nil, c.wrong("flag --%s: %q: want %s", name, value, wanted(f))
 	}
 	return rest, nil
+}
+
+// wanted names the values of a flag that may refuse one.
+func wanted(f *flag.Flag) string {
+	if b, ok := f.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+		return "true or false"
+	}
+	return "a number"
 }
 
 func (c *command) flagNames() []string {

@@ -28,6 +28,8 @@ variables go over the file:
   CASEMATE_DRAIN             drain
   CASEMATE_TIMEOUTS_FIRST_EVENT, CASEMATE_TIMEOUTS_IDLE, CASEMATE_TIMEOUTS_TOTAL
   CASEMATE_CACHE_DIR         cache_dir
+  CASEMATE_SANDBOX_IDLE_MEMORY
+  CASEMATE_SANDBOX_BREAKER_TRAPS, CASEMATE_SANDBOX_BREAKER_WINDOW, CASEMATE_SANDBOX_BREAKER_OPEN
 
 A CASEMATE_ variable that is none of these is refused, unless the file names it
 as the place of a key or it begins with CASEMATE_TEST_.`

@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	os.Exit(run(context.Background(), app{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}, os.Args[1:]))
+	os.Exit(run(context.Background(), app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}, os.Args[1:]))
 }
 
 // The exit codes.
@@ -24,6 +24,7 @@ const (
 
 // app is what a command may touch of its process.
 type app struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	environ        []string
 }
@@ -77,6 +78,10 @@ type options struct {
 	config string
 	out    string
 	json   bool
+	cases  string
+	tool   string
+	input  string
+	calls  int
 }
 
 // commands are all of them, in the order of the help.
@@ -120,6 +125,42 @@ code. Packing a packed module again gives the same bytes.`,
 			short: "show what a module says of itself, without running it",
 			long: `Inspect shows the digest, the ABI, the packed descriptor, the imports and the
 exports of a module. It runs none of the module's code.`,
+		},
+		{
+			name: "plugin test", args: "FILE [--cases FILE]", nargs: 1, run: pluginTest,
+			flags: []flagDef{{name: "cases", arg: "FILE", text: "expected calls of a tool, or the decision table of a policy, as JSON"}},
+			short: "tell whether a module is a good tool or policy",
+			long: `Test runs a module in the sandbox of a host, with made-up state and no network,
+and prints what is wrong with it: calls that trap, tools that claim to be pure
+and are not, policies that do not answer the same question the same way, three
+times on each of two independent instances, or need more than half of the budget
+for the largest question. A problem makes it exit with 1; a remark does not.
+
+Cases is a JSON array of expected calls, {"name","tool","arguments"} with
+"output" or "error", or of expected decisions, {"name","question","answer"}.`,
+		},
+		{
+			name: "plugin run", args: "FILE --tool NAME [--input JSON]", nargs: 1, run: pluginRun,
+			flags: []flagDef{
+				{name: "tool", arg: "NAME", text: "which tool"},
+				{name: "input", arg: "JSON", text: "its arguments, a JSON object; - reads them from standard input; without it {}"},
+			},
+			short: "call one tool of a module and print what it answers",
+			long: `Run calls a tool once. It may use every capability that its plugin wants, over
+an empty state that is thrown away and without a network. The answer goes to
+standard output, what the guest logged and what the call used to standard error.`,
+		},
+		{
+			name: "plugin bench", args: "FILE [--tool NAME [--input JSON]] [--n N]", nargs: 1, run: pluginBench,
+			flags: []flagDef{
+				{name: "tool", arg: "NAME", text: "which tool; without it the first, or a policy's largest question"},
+				{name: "input", arg: "JSON", text: "its arguments; without it the plugin's warm-up input"},
+				{name: "n", arg: "N", text: "how many calls, 1000"},
+			},
+			short: "measure what a call of a module costs",
+			long: `Bench makes the same call many times, one after the other, and prints its time
+with the restore of the instance in it, its fuel and its memory. Only figures of
+one run on one machine compare.`,
 		},
 		{
 			name: "demo", run: demo,

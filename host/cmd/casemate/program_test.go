@@ -43,6 +43,30 @@ func TestProgram(t *testing.T) {
 			}
 		}
 	})
+	t.Run("conformance", func(t *testing.T) {
+		casemate := filepath.Join(dir, "bin", "casemate")
+		for guest, cases := range map[string]string{
+			"calculator": "examples/tools/calculator/testdata/calls.json",
+			"notes":      "examples/tools/notes/testdata/calls.json", "route-default": "policies/route-default/testdata/decisions.json",
+			"retry-default": "policies/retry-default/testdata/decisions.json",
+		} {
+			file, err := filepath.Abs(filepath.Join(root, cases))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out := runIn(t, dir, nil, casemate, "plugin", "test", "build/wasm/"+guest+".wasm", "--cases", file); !strings.Contains(out, "ok: "+guest+" ") {
+				t.Errorf("plugin test %s says:\n%s", guest, out)
+			}
+		}
+		out := runIn(t, dir, nil, casemate, "plugin", "run", "build/wasm/calculator.wasm", "--tool", "calculator", "--input", `{"expression":"6*7"}`)
+		if !strings.Contains(out, `"output":42`) {
+			t.Errorf("plugin run says:\n%s", out)
+		}
+		out = runIn(t, dir, nil, casemate, "plugin", "bench", "build/wasm/calculator.wasm", "--n", "20")
+		if !strings.Contains(out, "median of 20") {
+			t.Errorf("plugin bench says:\n%s", out)
+		}
+	})
 	t.Run("pack is repeatable", func(t *testing.T) {
 		file := filepath.Join(dir, "build", "wasm", "calculator.wasm")
 		before := readFile(t, file)
