@@ -156,8 +156,8 @@ func (c *Claimer) Wake() {
 // Worker returns the id of this host's worker, 0 before it joined.
 func (c *Claimer) Worker() int64 { return c.lease.id() }
 
-// Leased reports whether this host holds its lease, by its own clock: until then
-// nobody takes over what it runs.
+// Leased reports whether this host holds its lease, by its own clock: while it
+// does, nobody takes over what it runs.
 func (c *Claimer) Leased() bool { return c.lease.live() }
 
 // Live reports whether this host holds its lease and takes work.

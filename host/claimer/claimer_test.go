@@ -214,8 +214,8 @@ func TestFenceBeforeOthersMayReap(t *testing.T) {
 		if d := time.Since(began); d >= lease {
 			t.Errorf("work stopped %s after the last heartbeat; want less than the lease, %s", d, lease)
 		}
-		if c.Live() {
-			t.Error("a host without a lease is live")
+		if c.Live() || c.Leased() {
+			t.Errorf("live %t, leased %t; want neither without a lease", c.Live(), c.Leased())
 		}
 		if _, err := c.Submit(t.Context(), queue.New{ID: queue.NewID()}, nil); !unavailable(err) {
 			t.Errorf("Submit: %v; want an *Unavailable", err)
@@ -292,6 +292,11 @@ func TestShutdownDrainsThenHandsBack(t *testing.T) {
 		c, stop := start(t, f, untilStopped(&stopped))
 		synctest.Wait()
 		began := time.Now()
+		time.AfterFunc(time.Second, func() {
+			if c.Live() || !c.Leased() {
+				t.Errorf("live %t, leased %t; want only what runs to go on", c.Live(), c.Leased())
+			}
+		})
 		stop()
 		if d := time.Since(began); d != 5*time.Second {
 			t.Errorf("the drain lasted %s; want 5 s", d)

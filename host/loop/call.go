@@ -144,7 +144,6 @@ func (c *call) unmarked() []response.Step {
 func (c *call) mark() {
 	for at := c; at != nil; at = at.up {
 		at.step.EffectStarted = true
-		at.run.nested.put(at.step)
 	}
 }
 

@@ -117,8 +117,12 @@ func TestTakenOverCalls(t *testing.T) {
 				close(began)
 				return stopped(ctx)
 			}
-			if s := r.step(r.takenOver(began), "/1"); s.State != tt.state || s.Tries != tt.tries {
+			s := r.step(r.takenOver(began), "/1")
+			if s.State != tt.state || s.Tries != tt.tries {
 				t.Errorf("step is %s after %d tries; want %s after %d", s.State, s.Tries, tt.state, tt.tries)
+			}
+			if want := tt.effect || tt.tool == "opaque"; s.EffectStarted != want {
+				t.Errorf("effect started %t; want %t", s.EffectStarted, want)
 			}
 		})
 	}
@@ -186,12 +190,53 @@ func TestEffectNeedsTheLease(t *testing.T) {
 				if err := c.Effect(ctx); !errors.Is(err, queue.ErrFenced) {
 					t.Errorf("effect: got %v, want ErrFenced", err)
 				}
+				if ctx.Err() == nil {
+					t.Error("the call goes on")
+				}
 				live.Store(true)
 				close(began)
 				return stopped(ctx)
 			}
 			if s := r.step(r.takenOver(began), "/1"); s.State != tt.state || s.EffectStarted != tt.begun {
 				t.Errorf("step is %s, effect started %t; want %s, %t", s.State, s.EffectStarted, tt.state, tt.begun)
+			}
+		})
+	}
+}
+
+// TestLeaseEndsWhileEffectIsStored checks that nothing begins for a run whose
+// lease ran out while the store was told that it would.
+func TestLeaseEndsWhileEffectIsStored(t *testing.T) {
+	for name, begin := range map[string]func(context.Context, loop.ToolCall) error{
+		"effect": func(ctx context.Context, c loop.ToolCall) error { return c.Effect(ctx) },
+		"nested call": func(ctx context.Context, c loop.ToolCall) error {
+			_, err := c.Nested.Call(ctx, 0, "inner", []byte("{}"))
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var live atomic.Bool
+			live.Store(true)
+			r := newRig(t, thenTell("once {}"), loop.Options{Live: live.Load})
+			began := make(chan struct{})
+			r.spy.before = func(w store.Write) {
+				if slices.ContainsFunc(w.Steps, func(s response.Step) bool { return s.EffectStarted }) {
+					live.Store(false)
+				}
+			}
+			r.tools.calls["inner"] = func(context.Context, loop.ToolCall) loop.ToolResult {
+				t.Error("it ran")
+				return ok("")
+			}
+			r.tools.calls["once"] = func(ctx context.Context, c loop.ToolCall) loop.ToolResult {
+				if err := begin(ctx, c); !errors.Is(err, queue.ErrFenced) {
+					t.Errorf("got %v, want ErrFenced", err)
+				}
+				close(began)
+				return stopped(ctx)
+			}
+			if s := r.step(r.takenOver(began), "/1"); s.State != response.Abandoned || s.Tries != 1 {
+				t.Errorf("step is %s after %d tries; want abandoned after one", s.State, s.Tries)
 			}
 		})
 	}

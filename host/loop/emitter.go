@@ -112,16 +112,11 @@ func (e *emitter) commit(w store.Write) error {
 func (e *emitter) record(ctx context.Context, w store.Write) error {
 	w.Fence = e.fence
 	done := e.send(w)
-	stop := make(chan error, 1)
-	defer context.AfterFunc(ctx, func() { stop <- context.Cause(ctx) })()
 	select {
 	case err := <-done:
 		return err
-	case err := <-stop:
-		if e.ctx.Err() != nil {
-			return e.wait(done)
-		}
-		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

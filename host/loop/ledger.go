@@ -62,14 +62,12 @@ func (l *ledger) counts() (steps, calls int) {
 	return l.nested.steps, l.nested.calls
 }
 
-// put replaces steps, or adds them; those of scope "" are the run's.
+// put replaces steps of nested calls, or adds them.
 func (l *ledger) put(steps ...response.Step) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range steps {
-		if s.Scope != "" {
-			l.putOne(s)
-		}
+		l.putOne(s)
 	}
 }
 
@@ -97,7 +95,7 @@ func (l *ledger) of(scope string) []response.Step {
 }
 
 // settle returns s and, if it is a settled tool call, what is open below it,
-// settled too. It changes nothing: once they are written they are to be put.
+// settled too. It changes nothing: nobody asks for what is below a settled call.
 func (l *ledger) settle(s response.Step) []response.Step {
 	if s.Kind != response.ToolCall || !s.Settled() {
 		return []response.Step{s}

@@ -206,9 +206,10 @@ func (r *run) restore(rec store.Record) error {
 		r.nested.count(s)
 		if s.Scope == "" {
 			r.steps = append(r.steps, s)
+			continue
 		}
+		r.nested.put(s)
 	}
-	r.nested.put(rec.Steps...)
 	r.remember(rec.Decisions)
 	if len(rec.Events) == 0 {
 		r.stream = response.NewStream(r.claim.ID, r.claim.ID.Time(), r.brief.Request, r.set.Tools())

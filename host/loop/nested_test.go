@@ -193,6 +193,18 @@ func TestNestedRefused(t *testing.T) {
 	}
 }
 
+// TestNestedNamesake checks that a tool of another plugin with the same name is
+// none of those that wait.
+func TestNestedNamesake(t *testing.T) {
+	r := newRig(t, thenTell("outer {}"), loop.Options{})
+	r.tools.calls["outer"] = r.asks("other__outer {}")
+	r.tools.calls["other__outer"] = func(context.Context, loop.ToolCall) loop.ToolResult { return ok("theirs") }
+	o, _, _ := r.run(simple)
+	if got := r.object(o.Body).text(); got != "call_0=theirs" {
+		t.Errorf("told %q", got)
+	}
+}
+
 // TestNestedBudget checks that nested calls count toward the caps of the
 // response, whoever runs beside them.
 func TestNestedBudget(t *testing.T) {
@@ -258,7 +270,8 @@ func TestCallingIsAnEffect(t *testing.T) {
 		state  response.StepState
 	}{
 		{"pure", false, response.Completed},
-		{"pure", true, response.Abandoned}, // it says that it is pure, and is not
+		{"pure", true, response.Abandoned},         // it says that it is pure, and is not
+		{"pure_opaque", false, response.Abandoned}, // nobody saw whether it is
 		{"idempotent", false, response.Abandoned},
 		{"once", false, response.Abandoned},
 	} {

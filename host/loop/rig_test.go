@@ -254,7 +254,8 @@ func (o object) text() string {
 const plugin = "test"
 
 // tools are server tools made of functions. Names that begin with "once" are
-// once, with "opaque" once and opaque, with "pure" pure, the rest idempotent.
+// once, with "opaque" once, with "pure" pure, the rest idempotent; those with
+// "opaque" in them are opaque. "other__x" is x of another plugin.
 type tools struct {
 	calls    map[string]func(context.Context, loop.ToolCall) loop.ToolResult
 	released sync.WaitGroup
@@ -264,16 +265,20 @@ func (t *tools) list() []response.ServerTool {
 	var all []response.ServerTool
 	for name := range t.calls {
 		effects := "idempotent"
-		opaque := strings.HasPrefix(name, "opaque")
 		switch {
-		case strings.HasPrefix(name, "once"), opaque:
+		case strings.HasPrefix(name, "once"), strings.HasPrefix(name, "opaque"):
 			effects = "once"
 		case strings.HasPrefix(name, "pure"):
 			effects = "pure"
 		}
+		offer := response.Offer{Name: name, Plugin: plugin, Tool: name}
+		if bare, ok := strings.CutPrefix(name, "other__"); ok {
+			offer.Plugin, offer.Tool = "other", bare
+		}
 		all = append(all, response.ServerTool{
-			Offer:   response.Offer{Name: name, Plugin: plugin, Tool: name},
-			Effects: effects, Parameters: json.RawMessage(`{"type":"object"}`), Timeout: 10 * time.Second, Opaque: opaque,
+			Offer:   offer,
+			Effects: effects, Parameters: json.RawMessage(`{"type":"object"}`), Timeout: 10 * time.Second,
+			Opaque: strings.Contains(name, "opaque"),
 		})
 	}
 	return all
@@ -297,7 +302,7 @@ func (s toolset) Check(_ response.ServerTool, arguments []byte) error {
 }
 
 func (s toolset) Call(ctx context.Context, c loop.ToolCall) loop.ToolResult {
-	return s.t.calls[c.Tool.Tool](ctx, c)
+	return s.t.calls[c.Tool.Name](ctx, c)
 }
 
 func ok(text string) loop.ToolResult {

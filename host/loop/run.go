@@ -134,9 +134,7 @@ func (r *run) begin(steps []response.Step) {
 // put replaces a step of the chain, or adds it, and marks it for the next
 // commit, with what it leaves behind.
 func (r *run) put(s response.Step) {
-	all := r.nested.settle(s)
-	r.pending.Steps = append(r.pending.Steps, all...)
-	r.nested.put(all...)
+	r.pending.Steps = append(r.pending.Steps, r.nested.settle(s)...)
 	for i := range r.steps {
 		if r.steps[i].Ordinal == s.Ordinal {
 			r.steps[i] = s
@@ -267,12 +265,10 @@ const maxConflicts = 100
 // A step that must not run again fails.
 func (r *run) settleState(res result, t *tries) {
 	s := res.step
-	all := r.nested.settle(s)
-	err := r.out.commit(store.Write{Steps: all, KV: res.kv})
+	err := r.out.commit(store.Write{Steps: r.nested.settle(s), KV: res.kv})
 	switch {
 	case err == nil:
 		r.putUnstored(s) // it is stored
-		r.nested.put(all...)
 		r.emit(r.stream.ToolDone(s.CallID, res.receipt))
 	case !errors.Is(err, store.ErrConflict):
 		r.cancel(err)

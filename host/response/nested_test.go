@@ -28,7 +28,10 @@ func TestNextNested(t *testing.T) {
 	running := func(s *response.Step) { s.State, s.Output = response.Running, nil }
 	began := func(s *response.Step) { running(s); s.EffectStarted = true }
 	idempotent := func(s *response.Step) { began(s); s.Effects = "idempotent" }
-	failed := func(s *response.Step) { s.State, s.Class, s.Output = response.Failed, queue.GuestTrap, nil }
+	failed := func(s *response.Step) {
+		s.State, s.Class, s.Output = response.Failed, queue.GuestTrap, nil
+		s.Detail, s.Log = "why", "what it said"
+	}
 	final := func(s *response.Step) { failed(s); s.Verdict = response.Final }
 	none := func(s *response.Step) {
 		s.State, s.Verdict, s.Tool, s.Plugin = response.Skipped, response.Final, "no", ""
@@ -112,7 +115,7 @@ func TestNextNested(t *testing.T) {
 			if got := []any{tell(p.Answer), tell(p.Run), strings.Join(keys(p.Settle), ","), p.New}; !reflect.DeepEqual(got, []any{tt.answer, tt.run, tt.settle, tt.fresh}) {
 				t.Errorf("got %q", got)
 			}
-			if s := p.Run; s != nil && (s.Class != "" || s.Code != "" || len(s.Output) > 0 || s.Effects == "" || s.CallID != response.NestedID(tt.n, v.Tool, v.Arguments)) {
+			if s := p.Run; s != nil && (s.Class != "" || s.Code != "" || len(s.Output) > 0 || s.Detail != "" || s.Log != "" || s.Effects == "" || s.CallID != response.NestedID(tt.n, v.Tool, v.Arguments)) {
 				t.Errorf("to be run: %+v", *s)
 			}
 			for _, s := range p.Settle {

@@ -118,6 +118,15 @@ func testKVDeleteBatch(h *harness) {
 	h.wantKeys("kept", "there", "twice")
 }
 
+// many returns puts of so many keys that their writes overlap, and deletes of them.
+func many(name string) (set, gone []store.KVPut) {
+	for i := range 60 {
+		key := fmt.Sprint(name, i)
+		set, gone = append(set, store.KVPut{Plugin: "p", Key: key}), append(gone, remove(key))
+	}
+	return set, gone
+}
+
 // testKVDeleteRace: of a delete and a change that were computed from the same
 // value one is made, and deletes in opposite orders do not wait in a circle.
 func testKVDeleteRace(h *harness) {
@@ -137,11 +146,12 @@ func testKVDeleteRace(h *harness) {
 			value = "2"
 		}
 		h.wantKV("p", "k", value, errA != nil)
-		one, two := store.KVPut{Plugin: "p", Key: "one", Value: []byte("1")}, store.KVPut{Plugin: "p", Key: "two", Value: []byte("1")}
-		h.must(puts(a, one, two))
+		ones, noOnes := many("one")
+		twos, noTwos := many("two")
+		h.must(puts(a, append(ones, twos...)...))
 		race(round,
-			func() { errA = h.try(puts(a, remove("one"), two)) },
-			func() { errB = h.try(puts(b, remove("two"), one)) })
+			func() { errA = h.try(puts(a, append(noOnes, twos...)...)) },
+			func() { errB = h.try(puts(b, append(noTwos, ones...)...)) })
 		if err := errors.Join(errA, errB); err != nil {
 			h.Errorf("round %d: %v", round, err)
 		}
