@@ -71,7 +71,7 @@ func (c *call) do(ctx context.Context) result {
 // ended reads how the toolset says that the try ended.
 func (c *call) ended(res result, out ToolResult) result {
 	s := &res.step
-	s.Output, s.Fuel, s.Code = []byte(out.Output), out.Fuel, out.Code
+	s.Output, s.Fuel, s.Used, s.Code = []byte(out.Output), out.Fuel, out.Used, out.Code
 	s.Detail, s.Log = cut(out.Detail, response.MaxDetail), cut(out.Log, response.MaxLog)
 	if out.Generation != "" {
 		s.Generation = out.Generation

@@ -373,10 +373,10 @@ func TestGuestClasses(t *testing.T) {
 			r := newRig(t, thenTell("bad {}"), loop.Options{})
 			r.policy.retry = func(q abi.RetryQuestion) policy.Verdict { return policy.Verdict{Retry: len(q.History) == 0} }
 			r.tools.calls["bad"] = func(context.Context, loop.ToolCall) loop.ToolResult {
-				return loop.ToolResult{Class: class, RetryAfter: -1, Fuel: 7}
+				return loop.ToolResult{Class: class, RetryAfter: -1, Fuel: 7, Used: response.Used{Memory: 8}}
 			}
 			_, _, id := r.run(simple)
-			if s := r.step(r.record(id), "/1"); s.Class != class || s.State != response.Failed || s.Tries != 2 || s.Fuel != 7 {
+			if s := r.step(r.record(id), "/1"); s.Class != class || s.State != response.Failed || s.Tries != 2 || s.Fuel != 7 || s.Used.Memory != 8 {
 				t.Errorf("step is %s, class %s, %d tries, fuel %d", s.State, s.Class, s.Tries, s.Fuel)
 			}
 			q := r.policy.questions

@@ -109,6 +109,7 @@ type ToolResult struct {
 	// Fuel is what the guest used. 0 says, of one that is GuestThrottled or
 	// PluginUnavailable, that it did not begin: else it may have, amid its work.
 	Fuel uint64
+	Used response.Used
 	// Detail says why the call failed, and Log is what the guest logged. They
 	// stay on the step: neither the model nor the client is shown them. What is
 	// beyond response.MaxDetail or response.MaxLog is cut.

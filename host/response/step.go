@@ -71,6 +71,7 @@ type Step struct {
 	RetryAfter int64  // milliseconds, -1: not said
 	Usage      Usage
 	Fuel       uint64
+	Used       Used
 	// EffectStarted says that a try of a tool call began to change something
 	// outside. It is stored before the change is made.
 	EffectStarted bool
@@ -79,6 +80,15 @@ type Step struct {
 	// at most MaxDetail and MaxLog bytes of any text.
 	Detail string
 	Log    string
+}
+
+// Used is what the last try of a tool call used beside its fuel.
+type Used struct {
+	WallMS    int64  `json:"wall_ms,omitempty"`
+	Memory    uint64 `json:"memory,omitempty"`     // bytes at its end
+	Output    int    `json:"output,omitempty"`     // bytes written, kept or not
+	Log       int    `json:"log,omitempty"`        // bytes kept
+	HostCalls int    `json:"host_calls,omitempty"` // of capabilities, refused ones included
 }
 
 // The most bytes of a step's Detail and Log.

@@ -45,16 +45,16 @@ insert into event (request, seq, data) select * from unnest($1::uuid[], $2::bigi
 
 const upsertSteps = `
 insert into step (request, scope, ordinal, kind, state, settled, call_id, tool, plugin, effects, tries, attempt,
-	generation, input, output, class, status, code, retry_after, usage, fuel, effect_started, detail, log)
+	generation, input, output, class, status, code, retry_after, usage, fuel, used, effect_started, detail, log)
 select * from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::text[], $6::bool[], $7::bytea[], $8::bytea[], $9::text[], $10::text[],
 	$11::int[], $12::int[], $13::text[], $14::bytea[], $15::bytea[], $16::text[], $17::int[], $18::text[], $19::bigint[], $20::text[], $21::bigint[],
-	$22::bool[], $23::bytea[], $24::bytea[])
+	$22::text[], $23::bool[], $24::bytea[], $25::bytea[])
 on conflict (request, scope, ordinal) do update set
 	kind = excluded.kind, state = excluded.state, settled = excluded.settled, call_id = excluded.call_id,
 	tool = excluded.tool, plugin = excluded.plugin, effects = excluded.effects, tries = excluded.tries,
 	attempt = excluded.attempt, generation = excluded.generation, input = excluded.input, output = excluded.output,
 	class = excluded.class, status = excluded.status, code = excluded.code, retry_after = excluded.retry_after,
-	usage = excluded.usage, fuel = excluded.fuel, effect_started = excluded.effect_started,
+	usage = excluded.usage, fuel = excluded.fuel, used = excluded.used, effect_started = excluded.effect_started,
 	detail = excluded.detail, log = excluded.log
 where not step.settled`
 

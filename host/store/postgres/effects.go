@@ -200,13 +200,17 @@ func (e *effects) changeArgs() []any {
 func (e *effects) stepArgs() ([]any, error) {
 	n := len(e.steps)
 	ids, scopes, ordinals := make([]pgtype.UUID, 0, n), make([]string, 0, n), make([]int32, 0, n)
-	var kinds, states, plugins, effects, generations, classes, codes, usages []string
+	var kinds, states, plugins, effects, generations, classes, codes, usages, useds []string
 	var settled, began []bool
 	var callIDs, tools, inputs, outputs, details, logs [][]byte
 	var tries, attempts, statuses []int32
 	var retryAfters, fuels []int64
 	for k, s := range e.steps {
 		usage, err := json.Marshal(s.Usage)
+		if err != nil {
+			return nil, err
+		}
+		used, err := json.Marshal(s.Used)
 		if err != nil {
 			return nil, err
 		}
@@ -218,11 +222,12 @@ func (e *effects) stepArgs() ([]any, error) {
 		inputs, outputs = append(inputs, s.Input), append(outputs, s.Output)
 		classes, codes, usages = append(classes, string(s.Class)), append(codes, s.Code), append(usages, string(usage))
 		retryAfters, fuels = append(retryAfters, s.RetryAfter), append(fuels, int64(s.Fuel))
+		useds = append(useds, string(used))
 		began, details, logs = append(began, s.EffectStarted), append(details, []byte(s.Detail)), append(logs, []byte(s.Log))
 	}
 	return []any{
 		ids, scopes, ordinals, kinds, states, settled, callIDs, tools, plugins, effects, tries, attempts,
-		generations, inputs, outputs, classes, statuses, codes, retryAfters, usages, fuels, began, details, logs,
+		generations, inputs, outputs, classes, statuses, codes, retryAfters, usages, fuels, useds, began, details, logs,
 	}, nil
 }
 

@@ -44,7 +44,7 @@ func at(t *time.Time) time.Time {
 
 const selectSteps = `
 select scope, ordinal, kind, state, settled, call_id, tool, plugin, effects, tries, attempt, generation, input, output,
-	class, status, code, retry_after, usage, fuel, effect_started, detail, log
+	class, status, code, retry_after, usage, fuel, used, effect_started, detail, log
 from step where request = $1
 order by scope collate "C", ordinal`
 
@@ -98,11 +98,11 @@ func scanStep(scan scan, r *store.Record) error {
 	var s response.Step
 	var settled bool
 	var callID, tool, detail, log []byte
-	var usage string
+	var usage, used string
 	var fuel int64
 	err := scan(&s.Scope, &s.Ordinal, (*string)(&s.Kind), (*string)(&s.State), &settled, &callID, &tool, &s.Plugin, &s.Effects, &s.Tries, &s.Attempt,
 		&s.Generation, &s.Input, &s.Output, (*string)(&s.Class), &s.Status, &s.Code, &s.RetryAfter, &usage, &fuel,
-		&s.EffectStarted, &detail, &log)
+		&used, &s.EffectStarted, &detail, &log)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,8 @@ func scanStep(scan scan, r *store.Record) error {
 		s.Verdict = response.Final
 	}
 	r.Steps = append(r.Steps, s)
-	return json.Unmarshal([]byte(usage), &r.Steps[len(r.Steps)-1].Usage)
+	kept := &r.Steps[len(r.Steps)-1]
+	return errors.Join(json.Unmarshal([]byte(usage), &kept.Usage), json.Unmarshal([]byte(used), &kept.Used))
 }
 
 func scanEvent(scan scan, r *store.Record) error {

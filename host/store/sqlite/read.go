@@ -83,7 +83,7 @@ func (s *snapshot) result(r *store.Record) error {
 
 const selectSteps = `
 select scope, ordinal, kind, state, settled, call_id, tool, plugin, effects, tries, attempt, generation, input, output,
-	class, status, code, retry_after, usage, fuel, effect_started, detail, log
+	class, status, code, retry_after, usage, fuel, used, effect_started, detail, log
 from step where request = ?
 order by scope, ordinal`
 
@@ -91,10 +91,10 @@ func (s *snapshot) steps(r *store.Record) error {
 	return s.each(selectSteps, []any{r.ID[:]}, func(scan scan) error {
 		var st response.Step
 		var settled bool
-		var usage []byte
+		var usage, used []byte
 		err := scan(&st.Scope, &st.Ordinal, &st.Kind, &st.State, &settled, &st.CallID, &st.Tool, &st.Plugin, &st.Effects,
 			&st.Tries, &st.Attempt, &st.Generation, &st.Input, &st.Output, &st.Class, &st.Status, &st.Code,
-			&st.RetryAfter, &usage, &st.Fuel, &st.EffectStarted, &st.Detail, &st.Log)
+			&st.RetryAfter, &usage, &st.Fuel, &used, &st.EffectStarted, &st.Detail, &st.Log)
 		if err != nil {
 			return err
 		}
@@ -102,7 +102,8 @@ func (s *snapshot) steps(r *store.Record) error {
 			st.Verdict = response.Final
 		}
 		r.Steps = append(r.Steps, st)
-		return json.Unmarshal(usage, &r.Steps[len(r.Steps)-1].Usage)
+		kept := &r.Steps[len(r.Steps)-1]
+		return errors.Join(json.Unmarshal(usage, &kept.Usage), json.Unmarshal(used, &kept.Used))
 	})
 }
 

@@ -290,14 +290,14 @@ func (t *tx) forget(id queue.ID) error {
 
 const upsertStep = `
 insert into step (request, scope, ordinal, kind, state, settled, call_id, tool, plugin, effects, tries, attempt,
-	generation, input, output, class, status, code, retry_after, usage, fuel, effect_started, detail, log)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	generation, input, output, class, status, code, retry_after, usage, fuel, used, effect_started, detail, log)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (request, scope, ordinal) do update set
 	kind = excluded.kind, state = excluded.state, settled = excluded.settled, call_id = excluded.call_id,
 	tool = excluded.tool, plugin = excluded.plugin, effects = excluded.effects, tries = excluded.tries,
 	attempt = excluded.attempt, generation = excluded.generation, input = excluded.input, output = excluded.output,
 	class = excluded.class, status = excluded.status, code = excluded.code, retry_after = excluded.retry_after,
-	usage = excluded.usage, fuel = excluded.fuel, effect_started = excluded.effect_started,
+	usage = excluded.usage, fuel = excluded.fuel, used = excluded.used, effect_started = excluded.effect_started,
 	detail = excluded.detail, log = excluded.log
 where step.settled = 0`
 
@@ -307,9 +307,13 @@ func (t *tx) putSteps(id queue.ID, steps []response.Step) error {
 		if err != nil {
 			return err
 		}
+		used, err := json.Marshal(s.Used)
+		if err != nil {
+			return err
+		}
 		_, err = t.exec(upsertStep, id[:], s.Scope, s.Ordinal, string(s.Kind), string(s.State), s.Settled(), []byte(s.CallID), []byte(s.Tool),
 			s.Plugin, s.Effects, s.Tries, s.Attempt, s.Generation, s.Input, s.Output, string(s.Class), s.Status, s.Code,
-			s.RetryAfter, string(usage), int64(s.Fuel), s.EffectStarted, []byte(s.Detail), []byte(s.Log))
+			s.RetryAfter, string(usage), int64(s.Fuel), string(used), s.EffectStarted, []byte(s.Detail), []byte(s.Log))
 		if err != nil {
 			return err
 		}

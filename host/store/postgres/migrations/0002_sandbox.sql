@@ -2,6 +2,7 @@
 -- unless it says that it may be. detail and log are a plugin's own text, so
 -- they are bytes.
 alter table step
+	add column used           text    not null default '{}',
 	add column effect_started boolean not null default false,
 	add column detail         bytea   not null default '',
 	add column log            bytea   not null default '';
