@@ -46,10 +46,15 @@ type Catalog struct {
 	mu         sync.Mutex
 	conditions map[sourceKey]Condition
 	loaded     map[sourceKey]*module
+	sources    map[sourceKey]Source // as Apply was given them last
 }
 
-// shelf is the tools offered now, by plugin name.
-type shelf struct{ modules map[string]*module }
+// shelf is the tools offered now, by plugin name, each with the source that it
+// comes from as it is now configured: the module may be of the one before.
+type shelf struct {
+	modules map[string]*module
+	sources map[string]Source
+}
 
 // Options of a Catalog. The zero value works.
 type Options struct {
@@ -84,7 +89,7 @@ func New(m *plugins.Manager, kv KV, p Policies, o Options) *Catalog {
 	o = o.withDefaults()
 	c := &Catalog{
 		manager: m, kv: kv, policies: p, options: o, log: o.Logger,
-		conditions: map[sourceKey]Condition{}, loaded: map[sourceKey]*module{},
+		conditions: map[sourceKey]Condition{}, loaded: map[sourceKey]*module{}, sources: map[sourceKey]Source{},
 	}
 	c.tools.Store(&shelf{modules: map[string]*module{}})
 	return c
@@ -94,7 +99,8 @@ func New(m *plugins.Manager, kv KV, p Policies, o Options) *Catalog {
 // one retry policy, and tools. A source that cannot be loaded leaves its last
 // good module in place, and a policy also the one of another file before it;
 // the error names each. A source that is as it was, file and all, is left
-// alone. All of the change is seen at once.
+// alone. All of the change is seen at once, but for powers that a source takes
+// away: they are gone before anything is loaded, and whether or not it can be.
 func (c *Catalog) Apply(ctx context.Context, sources []Source) error {
 	c.swap.Lock()
 	defer c.swap.Unlock()
@@ -102,6 +108,7 @@ func (c *Catalog) Apply(ctx context.Context, sources []Source) error {
 	for _, s := range sources {
 		keep[s.key()] = true
 	}
+	c.configure(sources)
 	var first error
 	failed := 0
 	var gone []*module
@@ -126,6 +133,18 @@ func (c *Catalog) Apply(ctx context.Context, sources []Source) error {
 		return fmt.Errorf("%w (and %d more)", first, failed-1)
 	}
 	return first
+}
+
+// configure notes what the operator says now, which takes powers away at once.
+// What he does not name any more stays as it was until it is dropped: it may
+// come back from another file.
+func (c *Catalog) configure(sources []Source) {
+	c.mu.Lock()
+	for _, s := range sources {
+		c.sources[s.key()] = s
+	}
+	c.mu.Unlock()
+	c.publish()
 }
 
 // Refresh loads the sources of file again, if what the file holds has changed.
@@ -269,6 +288,7 @@ func (c *Catalog) retain(keep map[sourceKey]bool) (dropped []*module) {
 	for key := range c.conditions {
 		if !keep[key] {
 			delete(c.conditions, key)
+			delete(c.sources, key)
 		}
 	}
 	return dropped
@@ -276,13 +296,13 @@ func (c *Catalog) retain(keep map[sourceKey]bool) (dropped []*module) {
 
 // publish makes what is loaded what the next call and decision find.
 func (c *Catalog) publish() {
-	next := &shelf{modules: map[string]*module{}}
+	next := &shelf{modules: map[string]*module{}, sources: map[string]Source{}}
 	var route, retry policy.Asker
 	c.mu.Lock()
 	for key, m := range c.loaded {
 		switch key.Role {
 		case Tool:
-			next.modules[m.descriptor.Name] = m
+			next.modules[m.descriptor.Name], next.sources[m.descriptor.Name] = m, c.sources[key]
 		case Route:
 			route = asker{m, abi.ExportRoute}
 		case Retry:

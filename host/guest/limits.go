@@ -4,13 +4,14 @@ import (
 	"time"
 
 	"github.com/casemate/casemate/plugins"
+	"github.com/casemate/casemate/plugins/plugintest"
 	"github.com/casemate/casemate/sdk/abi"
 )
 
 // The fuel and time of a decision, unless its source says otherwise. They are
 // those of package plugins; said here, half of them can be asked for.
 const (
-	policyFuel = 50_000_000
+	policyFuel = 2 * plugintest.HalfBudget
 	policyWall = 100 * time.Millisecond
 )
 

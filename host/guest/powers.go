@@ -1,9 +1,11 @@
 package guest
 
 import (
+	"reflect"
 	"slices"
 
 	"github.com/casemate/casemate/plugins/capability"
+	"github.com/casemate/casemate/plugins/egress"
 	"github.com/casemate/casemate/sdk/abi"
 )
 
@@ -14,39 +16,26 @@ type powers struct {
 	release func()
 }
 
-// powers returns what a call of m may do now. A module that was replaced since
-// the attempt began keeps working, but what the operator has taken away
-// meanwhile is gone for it at once, and what was added is not for it.
+// powers returns what a call of m may do now: what m was loaded with, as far as
+// the operator still says so. A module that was replaced since the attempt
+// began, or that stays because its successor cannot be loaded, keeps working;
+// what was taken away meanwhile is gone for it at once, and what was added is
+// not for it.
 func (s *toolset) powers(m *module) powers {
-	p := powers{granted: m.granted, release: func() {}}
-	client := m.http
-	if now := s.catalog.tools.Load().modules[m.descriptor.Name]; now != m {
-		p.granted, client = map[string]bool{}, nil
-		if now != nil {
-			for op, granted := range m.granted {
-				p.granted[op] = granted && slices.Contains(now.source.Grants, op)
-			}
-			now.hold()
-			p.release = now.release
-			client = now.http
-		}
+	now := s.catalog.tools.Load().sources[m.descriptor.Name]
+	p := powers{granted: make(map[string]bool, len(m.granted)), release: func() {}}
+	for op, granted := range m.granted {
+		p.granted[op] = granted && slices.Contains(now.Grants, op)
 	}
-	if client == nil {
-		p.granted = without(p.granted, abi.OpHTTPFetch)
-		return p
+	switch {
+	case !p.granted[abi.OpHTTPFetch]:
+	case reflect.DeepEqual(now.HTTP, m.source.HTTP) && reflect.DeepEqual(now.Secrets, m.source.Secrets):
+		p.http = m.http
+	default:
+		client := egress.New(egress.Options{
+			Rules: bothRules(m.source.HTTP, now.HTTP), Secrets: bothSecrets(m.source.Secrets, now.Secrets),
+		})
+		p.http, p.release = client, client.Close
 	}
-	p.http = client // not a nil *Client
 	return p
-}
-
-// without returns granted without op.
-func without(granted map[string]bool, op string) map[string]bool {
-	if !granted[op] {
-		return granted
-	}
-	rest := make(map[string]bool, len(granted))
-	for other, ok := range granted {
-		rest[other] = ok && other != op
-	}
-	return rest
 }

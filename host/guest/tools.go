@@ -118,17 +118,18 @@ func (s *toolset) Call(ctx context.Context, c loop.ToolCall) loop.ToolResult {
 	defer p.release()
 	audit := auditor{set: s, m: m, info: c.Info}
 	limits := s.limits(m)
-	limits.Wall = c.Tool.Timeout
+	t, _ := m.tool(c.Tool.Tool)
+	limits.Wall = wall(t, limits)
 	r := m.plugin.Call(ctx, plugins.Call{
 		Entry: abi.ExportToolCall, Input: input, Limits: limits, Nested: c.Depth > 0,
 		Env: capability.Env{
 			Tenant: s.tenant, Granted: p.granted, HTTP: p.http, KV: pluginKV{s.catalog.kv, s.tenant, m.descriptor.Name},
-			Tools: nested{c.Nested}, PureTool: s.pure, Effect: effect(c.Effect), Audit: audit.refused,
+			Tools: nested{c.Nested}, Effect: effect(c.Effect), Audit: audit.refused,
 		},
 	})
 	audit.done()
 	out := loop.ToolResult{
-		Class: queue.Class(r.Class), RetryAfter: -1, Generation: m.digest, Fuel: r.Usage.Fuel,
+		Class: queue.Class(r.Class), RetryAfter: -1, Generation: m.digest, Fuel: r.Usage.Fuel, Used: used(r.Usage),
 		Detail: record(r.Detail, response.MaxDetail), Log: logText(r.Logs, r.Usage.LogsDropped),
 	}
 	switch {
@@ -140,15 +141,11 @@ func (s *toolset) Call(ctx context.Context, c loop.ToolCall) loop.ToolResult {
 	return out
 }
 
-// pure reports whether a tool, by the name that the model knows, has no
-// effects.
-func (s *toolset) pure(name string) bool {
-	for _, t := range s.tools {
-		if t.Name == name {
-			return t.Effects == string(abi.EffectsPure)
-		}
+// used is what the row of a step keeps of a call's use.
+func used(u plugins.Usage) response.Used {
+	return response.Used{
+		WallMS: u.Wall.Milliseconds(), Memory: u.Memory, Output: u.Output, Log: u.LogBytes, HostCalls: u.HostCalls,
 	}
-	return false
 }
 
 // succeeded reads the result of a call that ended well.
@@ -198,7 +195,7 @@ func readResult(output []byte) (text string, isError bool, err error) {
 		content, err := json.Marshal(r.Content)
 		return string(content), r.IsError, err
 	}
-	if json.Unmarshal(r.Output, &text) == nil {
+	if r.Output[0] == '"' && json.Unmarshal(r.Output, &text) == nil {
 		return text, r.IsError, nil
 	}
 	return string(r.Output), r.IsError, nil

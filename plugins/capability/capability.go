@@ -28,13 +28,10 @@ type Env struct {
 	KV    KV
 	HTTP  HTTP
 	Tools Tools
-	// PureTool reports whether a tool declares that it has no effects, so that
-	// calling it is none. nil: every tool may have some.
-	PureTool func(tool string) bool
 	// Effect is called before each op that changes something outside:
-	// http.fetch with another method than GET or HEAD, and tool.call of a tool
-	// that is not pure. It records that effects began and checks that the
-	// lease is still held; its error ends the call before anything was sent.
+	// http.fetch with another method than GET or HEAD. It records that effects
+	// began and checks that the lease is still held; its error ends the call
+	// before anything was sent. Tools does the same for what it calls.
 	Effect func(ctx context.Context) error
 	// Audit is told of each refused op. Both words are closed strings of the
 	// host, never text of the guest: an op that the host knows, and one of the

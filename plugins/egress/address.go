@@ -28,9 +28,9 @@ func blocks(reach reach, prefixes ...string) []block {
 
 // metadata are addresses where clouds hand out credentials or settings of
 // their machines, by whatever name: AWS, Google and others, Amazon ECS and
-// EKS, Alibaba, Oracle, Azure.
+// EKS, Scaleway, Alibaba, Oracle, Azure.
 var metadata = blocks(never,
-	"169.254.0.0/16", "fd00:ec2::/32", "fd20:ce::254/128", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32")
+	"169.254.0.0/16", "fd00:ec2::/32", "fd20:ce::254/128", "fd00:42::42/128", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32")
 
 var ipv4 = append(blocks(granted,
 	"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", // private

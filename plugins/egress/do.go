@@ -134,6 +134,7 @@ func (x *exchange) send(h hop, reason string) (*http.Response, error) {
 	req := (&http.Request{
 		Method: h.method, URL: h.to.url, Host: h.to.url.Host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Close: bindsConn(header),
 	}).WithContext(x.ctx)
 	if len(h.body) > 0 {
 		req.Body = io.NopCloser(bytes.NewReader(h.body))
@@ -220,7 +221,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if int64(len(p)) > b.left+1 {
+	if int64(len(p))-1 > b.left {
 		p = p[:b.left+1]
 	}
 	n, err := b.raw.Read(p)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -102,6 +104,11 @@ func TestRequestHeaders(t *testing.T) {
 		{"expect", bad, "egress_header", fields("Expect", "100-continue")},
 		{"proxy-authorization", bad, "egress_header", fields("Proxy-Authorization", "x")},
 		{"proxy-anything", bad, "egress_header", fields("proxy-x", "x")},
+		{"proxy", bad, "egress_header", fields("Proxy", "http://evil.test")},
+		{"content-length, spelt for some servers", bad, "egress_header", fields("Content_Length", "0")},
+		{"another method", bad, "egress_header", fields("X-HTTP-Method-Override", "DELETE")},
+		{"another path", bad, "egress_header", fields("X-Original-URL", "/admin")},
+		{"another host", bad, "egress_header", fields("X_Forwarded_Host", "internal")},
 		{"a secret without an end", bad, "", fields("x", "{{secret:a")},
 		{"a secret without a name", bad, "", fields("x", "{{secret:}}")},
 		{"too many", large, "", fields(many...)},
@@ -179,6 +186,18 @@ func TestBounds(t *testing.T) {
 			}
 		})
 	}
+	t.Run("no bound but the largest number", func(t *testing.T) {
+		c := egress.New(egress.Options{Rules: []egress.Rule{withPort(plain, w.port)}, MaxResponse: math.MaxInt64, Resolver: w.names.Resolver()})
+		defer c.Close()
+		resp, err := c.Do(t.Context(), &capability.HTTPRequest{URL: w.at("http", "api.test", "/full")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if data, err := io.ReadAll(resp.Body); err != nil || len(data) != 100_000 {
+			t.Errorf("got %d bytes, %v", len(data), err)
+		}
+	})
 	t.Run("the time of the client", func(t *testing.T) {
 		c := egress.New(egress.Options{Rules: []egress.Rule{withPort(plain, w.port)}, MaxTime: 30 * time.Millisecond, Resolver: w.names.Resolver()})
 		defer c.Close()
@@ -210,15 +229,53 @@ func withPort(r egress.Rule, port int) egress.Rule {
 	return r
 }
 
-// TestNoProxy: what the environment says of proxies is not for plugins. A
-// proxy that is not there would refuse.
-func TestNoProxy(t *testing.T) {
-	for _, name := range []string{"HTTP_PROXY", "http_proxy", "ALL_PROXY"} {
-		t.Setenv(name, "http://127.0.0.1:1")
+// TestResponseOrder: the same response is the same to the plugin each time.
+func TestResponseOrder(t *testing.T) {
+	w := newWorld(t, egress.Options{Rules: []egress.Rule{plain}}, func(out http.ResponseWriter, _ *http.Request) {
+		for i := range 40 {
+			out.Header().Set(fmt.Sprintf("X-%02d", 39-i), "v")
+		}
+		out.Header()["X-20"] = []string{"second", "first"}
+	})
+	resp, err := w.client.Do(t.Context(), &capability.HTTPRequest{URL: w.at("http", "api.test", "/")})
+	if err != nil {
+		t.Fatal(err)
 	}
-	w := newWorld(t, egress.Options{Rules: []egress.Rule{plain}}, func(http.ResponseWriter, *http.Request) {})
-	if _, err := w.do(t, capability.HTTPRequest{URL: w.at("http", "api.test", "/")}); err != nil {
-		t.Error(err)
+	defer resp.Body.Close()
+	sorted := slices.IsSortedFunc(resp.Header, func(a, b capability.HTTPHeader) int { return strings.Compare(a.Name, b.Name) })
+	at := slices.Index(resp.Header, capability.HTTPHeader{Name: "x-20", Value: "second"})
+	if !sorted || at < 0 || resp.Header[at+1].Value != "first" {
+		t.Errorf("header %v: want names sorted and the values of one in order", resp.Header)
+	}
+}
+
+// TestBoundConnections: a connection that a server may know a tenant by is not
+// kept for the next.
+func TestBoundConnections(t *testing.T) {
+	w := newWorld(t, egress.Options{Rules: []egress.Rule{plain}}, func(out http.ResponseWriter, r *http.Request) {
+		_, _ = out.Write([]byte(r.RemoteAddr))
+	})
+	last := ""
+	for _, tt := range []struct {
+		authorization string
+		kept          bool // for the next
+	}{{"Bearer x", true}, {"NTLM x", false}, {"Basic x", true}, {"negotiate x", false}, {"Negotiate\tx", false}, {"", true}} {
+		got, err := w.do(t, capability.HTTPRequest{URL: w.at("http", "api.test", "/"), Header: fields("Authorization", tt.authorization)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last != "" && got.body != last {
+			t.Errorf("before %q: the connection was not kept", tt.authorization)
+		}
+		last = got.body
+		if !tt.kept {
+			select {
+			case <-w.gone:
+			case <-time.After(10 * time.Second):
+				t.Errorf("after %q: the connection was kept", tt.authorization)
+			}
+			last = ""
+		}
 	}
 }
 

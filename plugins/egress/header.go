@@ -1,7 +1,9 @@
 package egress
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/casemate/casemate/plugins/capability"
@@ -15,10 +17,14 @@ const (
 )
 
 // ownFields are the header fields of a request that are the host's to write:
-// about this connection, where the message ends, or what a proxy sees.
+// about this connection, where the message ends, or what a proxy sees; and
+// those by which some servers take another method, path or host than the rules
+// were asked for.
 var ownFields = map[string]bool{
 	"host": true, "content-length": true, "transfer-encoding": true, "connection": true, "keep-alive": true,
-	"te": true, "trailer": true, "upgrade": true, "expect": true, "http2-settings": true,
+	"te": true, "trailer": true, "upgrade": true, "expect": true, "http2-settings": true, "proxy": true,
+	"x-http-method": true, "x-http-method-override": true, "x-method-override": true,
+	"x-original-url": true, "x-rewrite-url": true, "forwarded": true, "x-forwarded-host": true, "x-host": true,
 }
 
 // hopFields are those of a response that are about the connection only.
@@ -27,8 +33,11 @@ var hopFields = map[string]bool{
 }
 
 // ownField reports whether a field, by its name in lower case, is not the
-// plugin's to set.
-func ownField(name string) bool { return ownFields[name] || strings.HasPrefix(name, "proxy-") }
+// plugin's to set. Some servers take _ for -.
+func ownField(name string) bool {
+	name = strings.ReplaceAll(name, "_", "-")
+	return ownFields[name] || strings.HasPrefix(name, "proxy-")
+}
 
 // credential holds the fields that another origin must not get.
 var credential = map[string]bool{"authorization": true, "cookie": true, "cookie2": true, "www-authenticate": true}
@@ -81,6 +90,19 @@ func (c *Client) header(fields []field, t target) (http.Header, error) {
 	return h, nil
 }
 
+// bindsConn reports whether a request asks the server to know its sender by the
+// connection, as NTLM does. Connections serve one tenant after another, so that
+// one must not be used again.
+func bindsConn(h http.Header) bool {
+	for _, v := range h.Values("Authorization") {
+		scheme, _, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(v, "\t", " ")), " ")
+		if strings.EqualFold(scheme, "NTLM") || strings.EqualFold(scheme, "Negotiate") {
+			return true
+		}
+	}
+	return false
+}
+
 // fill puts the values of secrets into the value of a field.
 func (c *Client) fill(f field, t target) (string, error) {
 	var out strings.Builder
@@ -127,16 +149,16 @@ func withoutBody(fields []field) []field {
 }
 
 // responseFields returns what a plugin sees of a response's header, names in
-// lower case and in no order among them. Set-Cookie is a plugin's to keep:
-// there is no jar here.
+// lower case and sorted, so that the same response costs it the same. Set-Cookie
+// is a plugin's to keep: there is no jar here.
 func responseFields(h http.Header) []capability.HTTPHeader {
 	fields := make([]capability.HTTPHeader, 0, len(h))
-	for name, values := range h {
-		name = strings.ToLower(name)
+	for _, key := range slices.Sorted(maps.Keys(h)) {
+		name := strings.ToLower(key)
 		if hopFields[name] || strings.HasPrefix(name, "proxy-") {
 			continue
 		}
-		for _, v := range values {
+		for _, v := range h[key] {
 			fields = append(fields, capability.HTTPHeader{Name: name, Value: strings.ToValidUTF8(v, "\uFFFD")})
 		}
 	}

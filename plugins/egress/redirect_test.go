@@ -45,6 +45,7 @@ func TestRedirects(t *testing.T) {
 	w := newWorld(t, egress.Options{Rules: []egress.Rule{
 		{Scheme: "http", Host: "api.test", Methods: methods, Private: true},
 		{Scheme: "http", Host: "other.test", PathPrefix: "/open", Private: true},
+		{Scheme: "http", Host: "other.test", PathPrefix: "/302", Private: true},
 		{Scheme: "http", Host: "strict.test"},
 		{Scheme: "http", Host: "meta.test", Private: true},
 	}}, redirects)
@@ -67,7 +68,7 @@ func TestRedirects(t *testing.T) {
 		{"304 is an answer", "GET", "304", "/x", "", ""},
 		{"no location", "GET", "302", "", "moved", ""},
 		{"another origin", "GET", "302", "http://other.test/open", "GET /open X-Plain=p Content-Type=t body", ""},
-		{"another origin and back", "GET", "302", "http://other.test/open?b", "GET /open X-Plain=p Content-Type=t body", ""},
+		{"another origin and back", "GET", "302", "http://other.test/302?to=http://api.test/x", "GET /x X-Plain=p Content-Type=t body", ""},
 		{"another path of another origin", "GET", "302", "http://other.test/closed", "", rule},
 		{"a method that the target does not have", "POST", "307", "http://other.test/open", "", rule},
 		{"a host of no rule", "GET", "302", "http://evil.test/", "", rule},
@@ -82,7 +83,7 @@ func TestRedirects(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			to := strings.NewReplacer("other.test", w.at("", "other.test", "")[3:], "strict.test", w.at("", "strict.test", "")[3:],
-				"meta.test", w.at("", "meta.test", "")[3:]).Replace(tt.to)
+				"meta.test", w.at("", "meta.test", "")[3:], "http://api.test", w.at("http", "api.test", "")).Replace(tt.to)
 			url := w.at("http", "api.test", "/"+tt.status)
 			if to != "" {
 				url += "?to=" + strings.ReplaceAll(to, "%", "%25")

@@ -45,6 +45,8 @@ func (r Rule) check() error {
 		return fmt.Errorf("egress: rule for %q: port %d: want 1 to 65535", r.Host, r.Port)
 	case r.PathPrefix != "" && (r.PathPrefix[0] != '/' || hasDots(r.PathPrefix)):
 		return fmt.Errorf("egress: rule for %q: path %q: want it to begin with / and to have no . or .. in it", r.Host, r.PathPrefix)
+	case strings.ContainsAny(r.PathPrefix, `?#%\\`):
+		return fmt.Errorf("egress: rule for %q: path %q: want a path alone, without escapes, ?, # and \\", r.Host, r.PathPrefix)
 	}
 	for _, m := range r.Methods {
 		if !validMethod(m) {

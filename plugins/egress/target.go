@@ -91,28 +91,50 @@ func (t target) sameOrigin(u target) bool {
 	return t.url.Scheme == u.url.Scheme && t.host == u.host && t.port == u.port
 }
 
-// lenient undoes the escapes, one layer of them, that make one path look like
-// another: those of . / \ ; and %, overlong ones too.
-var lenient = strings.NewReplacer(
-	"%2e", ".", "%2E", ".", "%2f", "/", "%2F", "/", "%5c", `\`, "%5C", `\`, "%3b", ";", "%3B", ";", "%25", "%",
-	"%c0%ae", ".", "%C0%AE", ".", "%c0%af", "/", "%C0%AF", "/",
+// lookalikes are what some servers take for a character that shapes a path:
+// overlong UTF-8, and the wide forms that normalisation folds.
+var lookalikes = strings.NewReplacer(
+	"\xc0\xae", ".", "\xe0\x80\xae", ".", "\uff0e", ".", "\u2024", ".", "\u2025", "..",
+	"\xc0\xaf", "/", "\xe0\x80\xaf", "/", "\uff0f", "/", "\xc1\x9c", `\`, "\xe0\x81\x9c", `\`, "\uff3c", `\`,
 )
 
 // hasDots reports whether some server may read a path as leading upwards: with
-// . or .. as a segment, however often escaped, before ; or behind \.
+// . or .. as a segment, however often escaped, behind \, before what may end a
+// segment, or with blanks and control characters that may be dropped.
 func hasDots(path string) bool {
-	for {
-		for _, s := range strings.FieldsFunc(path, func(c rune) bool { return c == '/' || c == '\\' }) {
-			if s, _, _ = strings.Cut(s, ";"); s == "." || s == ".." {
-				return true
+	plain := lookalikes.Replace(unescape(path))
+	for s := range strings.FieldsFuncSeq(plain, func(c rune) bool { return c == '/' || c == '\\' }) {
+		if end := strings.IndexAny(s, ";?#\x00"); end >= 0 {
+			s = s[:end]
+		}
+		s = strings.Map(func(c rune) rune {
+			if c <= ' ' || c == 0x7f {
+				return -1
 			}
+			return c
+		}, s)
+		if s == "." || s == ".." {
+			return true
 		}
-		plain := lenient.Replace(path)
-		if plain == path {
-			return false
-		}
-		path = plain
 	}
+	return false
+}
+
+// unescape undoes every layer of escapes, in one pass: each byte may complete
+// an escape that ends there, and what that stands for another.
+func unescape(s string) string {
+	out := make([]byte, 0, len(s))
+	for i := range len(s) {
+		out = append(out, s[i])
+		for n := len(out) - 3; n >= 0 && out[n] == '%'; n = len(out) - 3 {
+			c, err := strconv.ParseUint(string(out[n+1:]), 16, 8)
+			if err != nil {
+				break
+			}
+			out = append(out[:n], byte(c))
+		}
+	}
+	return string(out)
 }
 
 // printable reports whether s is ASCII without spaces and control characters.

@@ -13,7 +13,7 @@ import (
 func FuzzTarget(f *testing.F) {
 	for _, s := range []string{
 		"https://a.test/v1/x", "https://a.test/v1/../x", "https://a.test/v1/%2e%2e/x", "https://a.test/v1/%252e%252e%252fx", `https://a.test/v1/..\x`,
-		"https://a.test/v1/%2525%252e", "https://a.test/v1//..;/x", "http://[::1]:80/v1/?a=b#c", "https://u@a.test/v1", "https://a.test/v1/%zz", "https://A.test:443/v1/ü",
+		"https://a.test/v1/%2525%252e", "https://a.test/v1/%25%32%65%25%32%65/x", "https://a.test/v1//..;/x", "http://[::1]:80/v1/?a=b#c", "https://u@a.test/v1", "https://a.test/v1/%zz", "https://A.test:443/v1/ü",
 	} {
 		f.Add(s)
 	}

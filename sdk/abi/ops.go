@@ -16,7 +16,7 @@ const (
 	StatusDenied       = 403 // http.fetch: the operator does not allow it
 	StatusNoEntry      = 404 // kv.get: no such key; tool.call: no such tool
 	StatusNotMatched   = 412 // kv.put, kv.delete: if_match or if_none_match does not hold
-	StatusTooLarge     = 413 // kv.put: a value longer than MaxKVValue
+	StatusTooLarge     = 413 // kv.put: a value longer than MaxKVValue; http.fetch: a request longer than allowed
 	StatusToolFailed   = 422 // tool.call: the tool failed
 	StatusBadGateway   = 502 // http.fetch: no usable response
 	StatusTimeout      = 504 // http.fetch: no response in time

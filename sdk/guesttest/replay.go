@@ -24,7 +24,7 @@ type Result struct {
 	Output []byte            // when the call succeeded
 	Code   string            // name of the fail code, or the class of any other failure
 	Text   string            // of the failure
-	Puts   map[string][]byte // what a call that succeeded wrote
+	Puts   map[string][]byte // what a call that succeeded wrote; nil: it deleted the key
 }
 
 // Caller calls a guest: a module, or its functions natively.
@@ -60,6 +60,10 @@ func ReplayTool(t *testing.T, file string, call Caller) {
 			})
 			got := call(t, Call{Entry: abi.ExportToolCall, Input: input, KV: state})
 			for key, value := range got.Puts {
+				if value == nil {
+					delete(state, key)
+					continue
+				}
 				state[key] = value
 			}
 			row.check(t, got)

@@ -37,8 +37,9 @@ func (c Context) Config(v any) error {
 // the model cannot. Lines beyond the host's cap are dropped.
 func (c Context) Log(level abi.Level, text string) { c.host.Log(level, text) }
 
-// Emit reports progress to the dashboard and the trace, never to the client.
-// The meaning of kind, 0 or more, is the tool's own. After an abort the error
+// Emit reports progress to a program that embeds the host and asks for it,
+// never to the client; casemate itself drops it. The meaning of kind, 0 or
+// more, is the tool's own. After an abort the error
 // is abi.ECANCELED: a handler should then return.
 func (c Context) Emit(kind int32, data []byte) error { return c.host.Emit(kind, data) }
 

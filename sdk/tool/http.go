@@ -27,7 +27,8 @@ func (h Header) Get(name string) string {
 
 // Request is an HTTP request. A header value may name a secret of the
 // operator's, {{secret:NAME}}: the host puts its value there if it is bound to
-// that host and header, over https only.
+// that host and header, over https only. Fields that are the host's to write,
+// like Host and Connection, are refused.
 type Request struct {
 	Method string // "": GET
 	URL    string // absolute, http or https
@@ -60,8 +61,12 @@ type Response struct {
 // the server was not reached or was slow, Permanent for what is too large. A
 // server that answers with an error is no error.
 func (c Context) HTTP(r Request) (Response, error) {
-	for _, text := range []string{r.Method, r.URL} {
-		if !utf8.ValidString(text) {
+	texts := []string{r.Method, r.URL}
+	for _, f := range r.Header {
+		texts = append(texts, f[0], f[1])
+	}
+	for _, text := range texts {
+		if !utf8.ValidString(text) { // JSON would send another text
 			return Response{}, InvalidArgs("%s %q: not UTF-8", abi.OpHTTPFetch, r.URL)
 		}
 	}

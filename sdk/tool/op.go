@@ -11,7 +11,8 @@ import (
 )
 
 // ask makes one capability call. about names it in errors, which are *Error
-// when the host refused the op, and internal when head or reply cannot be
+// when the host refused the op: Denied where it is not granted, Permanent for a
+// request that is too large. They are internal when head or reply cannot be
 // coded. What the reply's status means is the caller's to say.
 func ask(h guest.Host, op, about string, head, reply any, body []byte) ([]byte, error) {
 	text, err := json.Marshal(head)
@@ -21,8 +22,11 @@ func ask(h guest.Host, op, about string, head, reply any, body []byte) ([]byte, 
 	frame, err := h.Call(op, abi.EncodeFrame(text, body))
 	if err != nil {
 		code := abi.FailInternal
-		if errors.Is(err, abi.EPERM) {
+		switch {
+		case errors.Is(err, abi.EPERM):
 			code = abi.FailDenied
+		case errors.Is(err, abi.E2BIG):
+			code = abi.FailPermanent
 		}
 		return nil, &Error{Code: code, RetryAfter: -1, err: fmt.Errorf("%s %q: %w", op, about, err)}
 	}

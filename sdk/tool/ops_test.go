@@ -72,6 +72,8 @@ func TestStore(t *testing.T) {
 		}
 		_, _, err = kv.List("", "", -1)
 		wantError(t, err, abi.FailInternal, abi.ErrorRequest, `kv.list/1 "": invalid_request`)
+		_, _, err = kv.List("", "a\x00", 0)
+		wantError(t, err, abi.FailInternal, abi.ErrorKey, `kv.list/1 "": invalid_key`)
 		_, err = kv.PutIf("c", nil, tool.Write{TTL: -1})
 		wantError(t, err, abi.FailInternal, abi.ErrorTTL, `kv.put/1 "c": invalid_ttl`)
 		wantError(t, kv.Put("c", make([]byte, abi.MaxKVValue+1)), abi.FailPermanent, abi.ErrorValue, `kv.put/1 "c": value_too_large`)
@@ -177,6 +179,18 @@ func TestHTTPFails(t *testing.T) {
 	if r.Fail == nil || r.Fail.Code != abi.FailDenied || r.Fail.Text != `http.fetch/1 "u": not granted` {
 		t.Errorf("not granted: got %+v", r.Fail)
 	}
+	in(t, tooltest.Call{HTTP: func(r tool.Request) (tool.Response, error) {
+		t.Errorf("sent %s with %d bytes and %q", r.URL, len(r.Body), r.Header)
+		return tool.Response{}, nil
+	}}, func(ctx tool.Context) (any, error) {
+		_, err := ctx.HTTP(tool.Request{Method: "POST", URL: "u", Body: make([]byte, 1<<20)})
+		wantError(t, err, abi.FailPermanent, "", `http.fetch/1 "u": too big`)
+		_, err = ctx.HTTP(tool.Request{URL: "u", Header: tool.Header{{"x", strings.Repeat("x", 256<<10)}}})
+		wantError(t, err, abi.FailPermanent, "", `http.fetch/1 "u": too big`)
+		_, err = ctx.HTTP(tool.Request{URL: "u", Header: tool.Header{{"x", "Gr\xfc\xdfe"}}})
+		wantError(t, err, abi.FailInvalidArgs, "", `http.fetch/1 "u": not UTF-8`)
+		return nil, nil
+	})
 	in(t, tooltest.Call{HTTP: func(tool.Request) (tool.Response, error) { return tool.Response{Body: make([]byte, 11)}, nil }},
 		func(ctx tool.Context) (any, error) {
 			_, err := ctx.HTTP(tool.Request{URL: "u", MaxBytes: 10})
@@ -265,6 +279,19 @@ func TestRehearsal(t *testing.T) {
 	want := `say{"loud":true,"what":"hello"} swap{"key":"text","value":"text"} fail{"how":"text"} see{} run{}`
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("warm-ups: got %s, want %s", got, want)
+	}
+}
+
+// TestContent: parts are given where there is no output.
+func TestContent(t *testing.T) {
+	parts := []json.RawMessage{[]byte(`{"type":"text"}`)}
+	for want, reply := range map[string]tool.Reply{
+		`[{"type":"text"}]`: {Content: parts}, "shown": {Output: "shown", Content: parts}, "null": {},
+	} {
+		r := in(t, tooltest.Call{}, func(tool.Context) (any, error) { return reply, nil })
+		if got := r.Text(); got != want || len(r.Content) != len(reply.Content) {
+			t.Errorf("got %s with %d parts, want %s with %d", got, len(r.Content), want, len(reply.Content))
+		}
 	}
 }
 

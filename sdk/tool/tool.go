@@ -65,7 +65,7 @@ type Tool struct {
 // Reply may be the result type of a handler that needs more than one value.
 type Reply struct {
 	Output  any               // as a handler's result otherwise is
-	Content []json.RawMessage // further content parts
+	Content []json.RawMessage // content parts, which the model is given as JSON where Output is nil
 	IsError bool              // the model sees Output as an error
 }
 
@@ -145,7 +145,7 @@ func register[Args, Result any](s *set, t Tool, handle func(Context, Args) (Resu
 	}
 	s.reg.Tool(abi.ToolDescriptor{
 		Name: t.Name, Description: t.Description, Parameters: parameters,
-		Effects: t.Effects, TimeoutMS: t.Timeout.Milliseconds(),
+		Effects: t.Effects, TimeoutMS: millis(t.Timeout),
 	})
 	s.reg.Serve(abi.ExportToolCall, s.call)
 	decode := func(arguments []byte) (args Args, err error) {
@@ -224,11 +224,14 @@ func encode(result any) ([]byte, error) {
 	if !ok {
 		reply = Reply{Output: result}
 	}
-	output, err := json.Marshal(reply.Output)
-	if err != nil {
-		return nil, err
+	out := []byte(`{"v":1`)
+	if reply.Output != nil || len(reply.Content) == 0 {
+		output, err := json.Marshal(reply.Output)
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(out, `,"output":`...), output...)
 	}
-	out := append([]byte(`{"v":1,"output":`), output...)
 	if len(reply.Content) > 0 {
 		content, err := json.Marshal(reply.Content)
 		if err != nil {

@@ -16,6 +16,8 @@ import (
 	"github.com/casemate/casemate/plugins/capability"
 	"github.com/casemate/casemate/plugins/egress"
 	"github.com/casemate/casemate/plugins/egress/egresstest"
+	"github.com/casemate/casemate/plugins/plugintest"
+	"github.com/casemate/casemate/plugins/plugintest/plugintesting"
 	"github.com/casemate/casemate/sdk/abi"
 	"github.com/casemate/casemate/sdk/guesttest"
 	"github.com/casemate/casemate/sdk/tool"
@@ -57,11 +59,8 @@ func call(t *testing.T, p *plugins.Plugin, input []byte, web capability.HTTP) gu
 	return guesttest.Result{Output: r.Output}
 }
 
-func TestCalls(t *testing.T) {
-	p := load(t)
-	guesttest.ReplayTool(t, "testdata/calls.json", func(t *testing.T, c guesttest.Call) guesttest.Result {
-		return call(t, p, c.Input, docs{})
-	})
+func TestConformance(t *testing.T) {
+	plugintesting.Check(t, guesttest.Build(t, "."), "testdata/calls.json", plugintest.Options{HTTP: docs{}})
 }
 
 // docs is the site of the expected calls: https://docs.test.

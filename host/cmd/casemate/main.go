@@ -7,11 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"strings"
 )
 
 func main() {
+	// net/http tells the standard logger what servers sent that it could not
+	// use: text that a tenant's plugin may have asked for. Nothing of ours
+	// logs there.
+	log.SetOutput(io.Discard)
 	os.Exit(run(context.Background(), app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}, os.Args[1:]))
 }
 
@@ -86,7 +91,7 @@ type options struct {
 
 // commands are all of them, in the order of the help.
 func commands() []*command {
-	return []*command{
+	all := []*command{
 		{
 			name: "serve", args: "[--config FILE]", run: serve,
 			flags: []flagDef{{name: "config", arg: "FILE", text: "configuration; without it the demo model on 127.0.0.1:8080"}},
@@ -99,8 +104,8 @@ tools of build/wasm. CASEMATE_LISTEN, CASEMATE_STORE and the other CASEMATE_
 variables go over the file; casemate help config check tells them.
 
 SIGHUP, or a change of the file, reads the configuration again and replaces
-plugins and policies. What else has changed needs a restart, and the log says
-so. A configuration that is wrong leaves everything as it was.
+plugins, policies and what tenants may use of plugins. What else has changed
+needs a restart, and the log says so. A configuration that is wrong leaves everything as it was.
 
 SIGINT or SIGTERM claims no more, lets running requests end for the drain time
 and hands the rest back to the queue. A second one stops at once. Nothing is
@@ -126,42 +131,9 @@ code. Packing a packed module again gives the same bytes.`,
 			long: `Inspect shows the digest, the ABI, the packed descriptor, the imports and the
 exports of a module. It runs none of the module's code.`,
 		},
-		{
-			name: "plugin test", args: "FILE [--cases FILE]", nargs: 1, run: pluginTest,
-			flags: []flagDef{{name: "cases", arg: "FILE", text: "expected calls of a tool, or the decision table of a policy, as JSON"}},
-			short: "tell whether a module is a good tool or policy",
-			long: `Test runs a module in the sandbox of a host, with made-up state and no network,
-and prints what is wrong with it: calls that trap, tools that claim to be pure
-and are not, policies that do not answer the same question the same way, three
-times on each of two independent instances, or need more than half of the budget
-for the largest question. A problem makes it exit with 1; a remark does not.
-
-Cases is a JSON array of expected calls, {"name","tool","arguments"} with
-"output" or "error", or of expected decisions, {"name","question","answer"}.`,
-		},
-		{
-			name: "plugin run", args: "FILE --tool NAME [--input JSON]", nargs: 1, run: pluginRun,
-			flags: []flagDef{
-				{name: "tool", arg: "NAME", text: "which tool"},
-				{name: "input", arg: "JSON", text: "its arguments, a JSON object; - reads them from standard input; without it {}"},
-			},
-			short: "call one tool of a module and print what it answers",
-			long: `Run calls a tool once. It may use every capability that its plugin wants, over
-an empty state that is thrown away and without a network. The answer goes to
-standard output, what the guest logged and what the call used to standard error.`,
-		},
-		{
-			name: "plugin bench", args: "FILE [--tool NAME [--input JSON]] [--n N]", nargs: 1, run: pluginBench,
-			flags: []flagDef{
-				{name: "tool", arg: "NAME", text: "which tool; without it the first, or a policy's largest question"},
-				{name: "input", arg: "JSON", text: "its arguments; without it the plugin's warm-up input"},
-				{name: "n", arg: "N", text: "how many calls, 1000"},
-			},
-			short: "measure what a call of a module costs",
-			long: `Bench makes the same call many times, one after the other, and prints its time
-with the restore of the instance in it, its fuel and its memory. Only figures of
-one run on one machine compare.`,
-		},
+	}
+	all = append(all, kitCommands()...)
+	return append(all, []*command{
 		{
 			name: "demo", run: demo,
 			short: "start a host, ask it one question that needs a tool, stop",
@@ -176,8 +148,12 @@ configuration; the plugins are those of build/wasm, which make build makes.`,
 			long: `Version prints the version, the commit if it is known, the Go release and the
 platform.`,
 		},
-	}
+	}...)
 }
+
+// usageWidth is the room for the usage of a command; a longer one has a line
+// of its own.
+const usageWidth = 42
 
 // help prints the help of the command or group that words name.
 func help(w io.Writer, words []string) error {
@@ -200,7 +176,12 @@ func help(w io.Writer, words []string) error {
 	}
 	fmt.Fprint(w, "Usage:\n\n")
 	for _, c := range listed {
-		fmt.Fprintf(w, "  %-42s %s\n", strings.TrimSpace("casemate "+c.name+" "+c.args), c.short)
+		usage := strings.TrimSpace("casemate " + c.name + " " + c.args)
+		if len(usage) > usageWidth {
+			fmt.Fprintf(w, "  %s\n", usage)
+			usage = ""
+		}
+		fmt.Fprintf(w, "  %-*s %s\n", usageWidth, usage, c.short)
 	}
 	fmt.Fprint(w, "\nRun casemate help COMMAND for more about one of them.\n")
 	return nil

@@ -34,7 +34,7 @@ func testSteps(h *harness) {
 		{
 			Ordinal: 1, Kind: response.ToolCall, State: response.Running, CallID: "call_1", Tool: "calculator", Plugin: "calc", Effects: "pure",
 			Generation: "sha256:1", Input: []byte(`{"x":1}`), Fuel: math.MaxInt64, EffectStarted: true,
-			Used: response.Used{WallMS: 1, Memory: math.MaxUint64, Output: 2, Log: 3, HostCalls: 4},
+			Used:   response.Used{WallMS: 1, Memory: math.MaxUint64, Output: 2, Log: 3, HostCalls: 4},
 			Detail: "wasm trap\x00 in \xff", Log: strings.Repeat("l\x00\xfe", response.MaxLog/3),
 		},
 		{Ordinal: 2, Kind: response.ToolCall, State: response.Failed, Verdict: response.Final, Class: queue.GuestTrap, Code: "trap", Output: []byte("error")},

@@ -21,17 +21,13 @@ const maxToolName = 63 + 2 + 64
 func (s *Session) toolCall(ctx context.Context, head, body []byte) (reply, error) {
 	n := s.nested
 	s.nested++
+	s.spendParse(len(body))
 	var h abi.ToolCallHead
 	if json.Unmarshal(head, &h) != nil || h.Tool == "" || len(h.Tool) > maxToolName || !object(body) {
 		return plain(abi.StatusBadRequest, abi.ErrorRequest), nil
 	}
 	if s.env.Tools == nil {
 		return reply{}, errNoPort
-	}
-	if s.env.PureTool == nil || !s.env.PureTool(h.Tool) {
-		if err := s.effect(ctx); err != nil {
-			return reply{}, err
-		}
 	}
 	arguments := append([]byte(nil), body...)
 	if len(arguments) == 0 {

@@ -16,6 +16,11 @@ import (
 // The caps of one call, in bytes.
 const (
 	maxRequest = 1 << 20 // of one request frame
+	// maxHead is of its head, which is parsed at one go: the longest header and
+	// URL of a request fit, however they are escaped.
+	maxHead = 256 << 10
+	// maxReplies is how much may be held in replies when a call is made. Its own
+	// reply may pass that: what was done must be told.
 	maxReplies = 16 << 20
 	// chunk is how much is read from a port between two debits.
 	chunk = 64 << 10
@@ -24,8 +29,8 @@ const (
 // Session is the capabilities of one call of a guest. It belongs to one
 // goroutine and dies with the call: whoever made it calls End.
 type Session struct {
-	// Spend debits fuel, one unit for 16 bytes that an op carries, before more
-	// is carried. It may end the call by a panic; nothing is left half-done
+	// Spend debits fuel, one unit for 16 bytes that an op carries and for each
+	// byte of JSON in its request, before more is carried. It may end the call by a panic; nothing is left half-done
 	// then that End does not undo. nil debits nothing.
 	Spend func(fuel uint64)
 
@@ -95,12 +100,18 @@ func (s *Session) Call(ctx context.Context, name string, request []byte) (int64,
 		return abi.PackErrno(abi.EPERM), nil
 	case len(request) > maxRequest:
 		return abi.PackErrno(abi.E2BIG), nil
+	case s.held >= maxReplies:
+		return abi.PackErrno(abi.EDQUOT), nil
 	}
 	s.spend(len(request))
 	head, body, err := abi.DecodeFrame(request)
-	if err != nil {
+	switch {
+	case err != nil:
 		return abi.PackErrno(abi.EINVAL), nil
+	case len(head) > maxHead:
+		return abi.PackErrno(abi.E2BIG), nil
 	}
+	s.spendParse(len(head))
 	r, err := run(s, ctx, head, body)
 	if err != nil {
 		return failed(ctx, name, err)
@@ -122,9 +133,8 @@ func failed(ctx context.Context, name string, err error) (int64, error) {
 // reply is what an op answers: head is encoded as JSON. The error in it is a
 // closed code, never the text of a port.
 type reply struct {
-	head   any
-	body   []byte
-	stream uint32 // that head names; 0: none
+	head any
+	body []byte
 }
 
 // plain is a reply with a status and, where that is an error, its code.
@@ -138,10 +148,6 @@ func (s *Session) keep(r reply) (int64, error) {
 		return 0, fmt.Errorf("hostfn: reply: %w", err)
 	}
 	size := abi.FramePrefix + len(head) + len(r.body)
-	if size > maxReplies-s.held {
-		s.Close(r.stream) // the guest never learns of it
-		return abi.PackErrno(abi.EDQUOT), nil
-	}
 	s.spend(size)
 	if s.replies == nil {
 		s.replies = map[uint32][]byte{}
@@ -195,6 +201,13 @@ func (s *Session) Puts() []capability.Put { return s.kv.puts }
 func (s *Session) spend(n int) {
 	if s.Spend != nil && n > 0 {
 		s.Spend(uint64(n) / 16)
+	}
+}
+
+// spendParse debits for n bytes of JSON, which cost far more than a copy.
+func (s *Session) spendParse(n int) {
+	if s.Spend != nil && n > 0 {
+		s.Spend(uint64(n))
 	}
 }
 

@@ -36,7 +36,7 @@ func (s *Session) httpFetch(ctx context.Context, head, body []byte) (reply, erro
 	if h.Stream {
 		out := httpReply(resp)
 		out.Stream = s.addStream(resp.Body)
-		return reply{head: out, stream: out.Stream}, nil
+		return reply{head: out}, nil
 	}
 	defer resp.Body.Close()
 	data, err := s.readAll(resp.Body)

@@ -121,6 +121,12 @@ func TestFetchFails(t *testing.T) {
 	if _, err := s.Call(t.Context(), abi.OpHTTPFetch, abi.EncodeFrame([]byte(`{"url":"u"}`), nil)); err == nil {
 		t.Error("a word that is not closed was passed on")
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	s = newSession(t, capability.Env{HTTP: &web{err: &capability.HTTPError{Code: abi.HTTPDenied, Audit: capability.AuditRule}}})
+	cancel()
+	if _, err := s.Call(ctx, abi.OpHTTPFetch, abi.EncodeFrame([]byte(`{"url":"u"}`), nil)); !errors.Is(err, context.Canceled) {
+		t.Errorf("at the end of the call: got %v, want its end", err)
+	}
 }
 
 func TestFetchEffects(t *testing.T) {
@@ -230,24 +236,6 @@ func TestStreamBreaks(t *testing.T) {
 	cancel()
 	if _, _, err := s.StreamRead(ctx, 1, make([]byte, 1)); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the end of the call", err)
-	}
-}
-
-// TestStreamWithoutReply: a stream whose handle could not be told is not kept.
-func TestStreamWithoutReply(t *testing.T) {
-	head := `{"status":200,"http_status":404,"headers":[["x","1"],["x","2"]]}`
-	w := &web{body: strings.Repeat("x", 8<<20-10-4-len(head))}
-	s := newSession(t, capability.Env{HTTP: w})
-	for range 2 {
-		if got, _ := ask(t, s, abi.OpHTTPFetch, `{"url":"u","max_bytes":8388608}`, ""); got != head {
-			t.Fatalf("got %s", got)
-		}
-	}
-	if got, _ := ask(t, s, abi.OpHTTPFetch, `{"url":"u","stream":true}`, ""); got != abi.EDQUOT.Error() {
-		t.Fatalf("got %s, want EDQUOT", got)
-	}
-	if !w.open[2].closed {
-		t.Error("the stream is still open")
 	}
 }
 

@@ -24,7 +24,7 @@ func (st *stream) close() {
 }
 
 // addStream keeps body until it is closed or the call ends, and returns its
-// handle. There is room: see maxStreams in httpFetch.
+// handle. That there is room, httpFetch has seen to.
 func (s *Session) addStream(body io.ReadCloser) uint32 {
 	if s.streams == nil {
 		s.streams = map[uint32]*stream{}

@@ -7,9 +7,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/casemate/casemate/sdk/abi"
+)
+
+// The most bytes of one request frame, and of its head.
+const (
+	maxRequest = 1 << 20
+	maxHead    = 256 << 10
 )
 
 // Call implements Host. It does not look at the time that a value is kept for.
@@ -20,10 +25,15 @@ func (f *Fake) Call(op string, request []byte) ([]byte, error) {
 		return nil, abi.ENOSYS
 	case !f.Granted[op]:
 		return nil, abi.EPERM
+	case len(request) > maxRequest:
+		return nil, abi.E2BIG
 	}
 	head, body, err := abi.DecodeFrame(request)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, abi.EINVAL
+	case len(head) > maxHead:
+		return nil, abi.E2BIG
 	}
 	reply, body := run(f, head, body)
 	text, err := json.Marshal(reply)
@@ -104,8 +114,11 @@ func (f *Fake) kvWrite(h abi.KVHead, write func(), size int) (any, []byte) {
 
 func (f *Fake) kvList(head, _ []byte) (any, []byte) {
 	var h abi.KVListHead
-	if json.Unmarshal(head, &h) != nil || h.Limit < 0 || h.Limit > abi.MaxKVList {
+	switch {
+	case json.Unmarshal(head, &h) != nil || h.Limit < 0 || h.Limit > abi.MaxKVList:
 		return badRequest()
+	case h.Prefix != "" && !validKey(h.Prefix), h.After != "" && !validKey(h.After):
+		return plain(abi.StatusBadRequest, abi.ErrorKey)
 	}
 	if h.Limit == 0 {
 		h.Limit = abi.DefaultKVList
@@ -204,10 +217,14 @@ func kvHead(head []byte) (h abi.KVHead, bad string) {
 	switch {
 	case json.Unmarshal(head, &h) != nil || h.IfMatch != "" && h.IfNoneMatch:
 		return h, abi.ErrorRequest
-	case len(h.Key) == 0 || len(h.Key) > abi.MaxKVKey || !utf8.ValidString(h.Key) || strings.IndexByte(h.Key, 0) >= 0:
+	case !validKey(h.Key):
 		return h, abi.ErrorKey
 	}
 	return h, ""
+}
+
+func validKey(key string) bool {
+	return key != "" && len(key) <= abi.MaxKVKey && strings.IndexByte(key, 0) < 0
 }
 
 // etag is not the host's: that one is opaque.

@@ -35,7 +35,8 @@ type Call struct {
 
 // Result is how a call ended.
 type Result struct {
-	Output  json.RawMessage // nil when Fail is not nil
+	Output  json.RawMessage // nil when Fail is not nil, and for a tool.Reply without one
+	Content []json.RawMessage
 	IsError bool
 	Fail    *Fail
 	KV      map[string][]byte // state after the call: that before it, if it failed
@@ -52,10 +53,17 @@ type Fail struct {
 }
 
 // Text returns the output as the model sees it: a string without its quotes,
-// any other value as JSON.
+// any other value as JSON, and the content where there is no output.
 func (r Result) Text() string {
+	if r.Output == nil && r.Content != nil {
+		text, err := json.Marshal(r.Content)
+		if err != nil { // it was read from JSON
+			panic(err)
+		}
+		return string(text)
+	}
 	var s string
-	if json.Unmarshal(r.Output, &s) == nil {
+	if len(r.Output) > 0 && r.Output[0] == '"' && json.Unmarshal(r.Output, &s) == nil {
 		return s
 	}
 	return string(r.Output)
@@ -118,6 +126,6 @@ func result(c Call, host *guest.Fake) (Result, error) {
 	if err := json.Unmarshal(host.Out, &out); err != nil {
 		return Result{}, fmt.Errorf("tooltest: output %q: %w", host.Out, err)
 	}
-	r.Output, r.IsError = out.Output, out.IsError
+	r.Output, r.Content, r.IsError = out.Output, out.Content, out.IsError
 	return r, nil
 }
