@@ -72,8 +72,12 @@ func (h *Host) name(c Config) {
 // not by what the module calls itself.
 func label(file string) string { return strings.TrimSuffix(filepath.Base(file), ".wasm") }
 
-// observe counts a call of a plugin.
+// observe counts a call of a plugin. Decisions of policies are the host's
+// doing: they do not count as a tenant's.
 func (h *Host) observe(o plugins.Observation) {
+	if o.Entry != abi.ExportToolCall {
+		o.Tenant = ""
+	}
 	h.metrics.PluginCall(telemetry.PluginCall{
 		Plugin: label(o.Plugin), Tenant: o.Tenant, Entry: o.Entry, Class: string(o.Class),
 		Wall: o.Usage.Wall, Fuel: o.Usage.Fuel, Memory: o.Usage.Memory,

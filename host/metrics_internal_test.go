@@ -1,15 +1,20 @@
 package host
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/casemate/casemate/host/guest"
 	"github.com/casemate/casemate/host/policy"
+	"github.com/casemate/casemate/host/telemetry"
 	"github.com/casemate/casemate/plugins"
 	"github.com/casemate/casemate/plugins/egress"
+	"github.com/casemate/casemate/sdk/abi"
 )
 
 // TestSources maps every key of a plugin to what the catalog is given.
@@ -104,6 +109,26 @@ func TestLabelSets(t *testing.T) {
 	// A fallback may have one reason that is no class.
 	if policy.InvalidAnswer != "invalid_answer" {
 		t.Errorf("InvalidAnswer is %q, which package telemetry does not know", policy.InvalidAnswer)
+	}
+}
+
+// TestObserve: what a tenant is said to use is what its tools use.
+func TestObserve(t *testing.T) {
+	h := &Host{metrics: telemetry.New("1", labels(), telemetry.Sources{})}
+	h.metrics.Name([]string{"p"}, []string{"acme"})
+	for _, entry := range []string{abi.ExportToolCall, abi.ExportRoute, abi.ExportRetry} {
+		h.observe(plugins.Observation{Plugin: "dir/p.wasm", Entry: entry, Tenant: "acme", Class: plugins.OK, Usage: plugins.Usage{Fuel: 7}})
+	}
+	w := httptest.NewRecorder()
+	h.metrics.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for _, want := range []string{
+		`casemate_tenant_plugin_fuel_total{tenant="acme"} 7`,
+		`casemate_tenant_plugin_calls_total{class="ok",tenant="acme"} 1`,
+		`casemate_plugin_fuel_total{entry="route",plugin="p"} 7`,
+	} {
+		if !strings.Contains(w.Body.String(), "\n"+want+"\n") {
+			t.Errorf("no %s in\n%s", want, w.Body)
+		}
 	}
 }
 

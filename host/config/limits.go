@@ -105,10 +105,14 @@ func amount[T int | uint64](r *reader, dst *T, q quantity) value {
 	}
 }
 
+// durationTags are the YAML types of a time. A number has no unit, which is
+// told together with the bounds.
+const durationTags = "!!str !!int"
+
 // duration reads a time from least to most.
 func (r *reader) duration(dst *time.Duration, least, most time.Duration) value {
 	return func(n *yaml.Node, path string) {
-		s, ok := r.scalar(n, path, "!!str")
+		s, ok := r.scalar(n, path, durationTags)
 		if !ok {
 			return
 		}

@@ -147,10 +147,18 @@ func (r *reader) rule(n *yaml.Node, path string) HTTPRule {
 	switch {
 	case err == nil && (addr.IsLinkLocalUnicast() || addr.IsMulticast() || addr.IsUnspecified()):
 		r.wrong(r.at(n, join(path, "host")), "no request to %s is ever allowed", h.Host)
-	case !h.Private && (h.Host == "localhost" || err == nil && (addr.IsPrivate() || addr.IsLoopback())):
+	case !h.Private && (h.Host == "localhost" || err == nil && isPrivate(addr)):
 		r.warn(r.at(n, path), "%s is a private address: without private: true no request to it is allowed", h.Host)
 	}
 	return h
+}
+
+// sharedNAT is for networks behind a carrier's translation.
+var sharedNAT = netip.MustParsePrefix("100.64.0.0/10")
+
+func isPrivate(a netip.Addr) bool {
+	a = a.Unmap()
+	return a.IsPrivate() || a.IsLoopback() || sharedNAT.Contains(a)
 }
 
 func (r *reader) port(dst *int) value {
@@ -246,6 +254,9 @@ func (r *reader) policies(n *yaml.Node, path string) {
 		"retry":  r.module(&r.file.Policies.Retry),
 		"limits": r.limits(&r.file.Policies.Limits),
 	})
+	if l := r.file.Policies.Limits; l.Emits > 0 || l.Calls > 0 {
+		r.warn(r.at(n, join(path, "limits")), "emits and calls have no use: a policy may do neither")
+	}
 }
 
 // module reads the path of a file that must be there.

@@ -184,14 +184,14 @@ func (r *reader) texts(dst *[]string, check func(string) error) value {
 	}
 }
 
-// some reads a list of strings that may not be empty: leaving the key out
-// means everything, so an empty list would seem to mean nothing and not do so.
+// some reads a list of strings that may not be empty: leaving the key out does
+// not mean nothing, which an empty list would seem to mean.
 func (r *reader) some(dst *[]string, check func(string) error) value {
 	read := r.texts(dst, check)
 	return func(n *yaml.Node, path string) {
 		read(n, path)
 		if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
-			r.wrong(r.at(n, path), "is empty: want at least one, or leave the key out for all")
+			r.wrong(r.at(n, path), "is empty: want at least one, or leave the key out")
 		}
 	}
 }
@@ -253,7 +253,7 @@ func (r *reader) flag(dst *bool) value {
 // wanted says what the values of each set of YAML types are.
 var wanted = map[string]string{
 	"!!str": "a string (put it in quotes)", "!!int": "a whole number", "!!float !!int": "a number",
-	"!!bool": "true or false", quantityTags: "a whole number, plain or with a unit",
+	"!!bool": "true or false", quantityTags: "a whole number, plain or with a unit", durationTags: "a duration, like 30s",
 }
 
 // scalar returns the text of a plain value of one of the given types.

@@ -102,7 +102,7 @@ func span(key string, dst func(*File) *time.Duration) setting {
 }
 
 func least(key string, shortest time.Duration, dst func(*File) *time.Duration) setting {
-	return setting{key, "!!str", func(r *reader, v string, _ bool) error {
+	return setting{key, durationTags, func(r *reader, v string, _ bool) error {
 		d, err := parseDuration(v, shortest, 30*24*time.Hour)
 		*dst(&r.file) = d
 		return err

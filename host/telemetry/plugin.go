@@ -57,21 +57,28 @@ type plugins struct {
 	byTenant  *prometheus.CounterVec
 	fuelOf    *prometheus.CounterVec
 
-	mu     sync.RWMutex
-	series map[callKey]*callSeries
-	peaks  map[string]*atomic.Uint64 // by plugin
+	mu        sync.RWMutex
+	series    map[callKey]*callSeries
+	ofTenants map[tenantKey]*tenantSeries
+	peaks     map[string]*atomic.Uint64 // by plugin
 }
 
-// callKey is a combination of labels.
-type callKey struct{ plugin, tenant, entry, class string }
+// callKey and tenantKey are combinations of labels. There is none of plugins
+// and tenants: that would be too many.
+type (
+	callKey   struct{ plugin, entry, class string }
+	tenantKey struct{ tenant, class string }
+)
 
-// callSeries are the series of one combination.
+// callSeries are the series of one callKey.
 type callSeries struct {
 	calls, fuel, hostCalls, dropped prometheus.Counter
-	byTenant, fuelOf                prometheus.Counter // nil without a tenant
 	wall                            prometheus.Observer
 	peak                            *atomic.Uint64
 }
+
+// tenantSeries are those of one tenantKey.
+type tenantSeries struct{ calls, fuel prometheus.Counter }
 
 // wallBuckets go from a small tool's microseconds to the default limit.
 var wallBuckets = []float64{
@@ -105,7 +112,8 @@ func (p *plugins) init(s Sets) {
 	p.fuelOf = counters("tenant_plugin_fuel_total", "Fuel that calls of tools used, by tenant.", "tenant")
 	p.memory = prometheus.NewDesc(prometheus.BuildFQName(namespace, "", "plugin_memory_peak_bytes"),
 		"Largest linear memory of a call since the start, by plugin.", []string{"plugin"}, nil)
-	p.series, p.peaks = map[callKey]*callSeries{}, map[string]*atomic.Uint64{}
+	p.series, p.ofTenants = map[callKey]*callSeries{}, map[tenantKey]*tenantSeries{}
+	p.peaks = map[string]*atomic.Uint64{}
 }
 
 // PluginCall counts one call.
@@ -123,9 +131,10 @@ func (m *Metrics) PluginCall(c PluginCall) {
 			break
 		}
 	}
-	if s.byTenant != nil {
-		s.byTenant.Inc()
-		s.fuelOf.Add(float64(c.Fuel))
+	if c.Tenant != "" {
+		t := p.ofTenant(c)
+		t.calls.Inc()
+		t.fuel.Add(float64(c.Fuel))
 	}
 	p.count(p.openings, c.Plugin, c.Opened)
 	p.count(p.checked, c.Plugin, c.Checked)
@@ -147,36 +156,44 @@ func (m *Metrics) Refused(plugin, op, reason string) {
 
 // of returns the series of a call.
 func (p *plugins) of(c PluginCall) *callSeries {
-	key := callKey{p.names.of(c.Plugin), "", p.entries.of(c.Entry), p.classes.of(c.Class)}
-	if c.Tenant != "" {
-		key.tenant = p.tenants.of(c.Tenant)
-	}
+	key := callKey{p.names.of(c.Plugin), p.entries.of(c.Entry), p.classes.of(c.Class)}
+	return once(p, p.series, key, func() *callSeries {
+		peak := p.peaks[key.plugin]
+		if peak == nil {
+			peak = &atomic.Uint64{}
+			p.peaks[key.plugin] = peak
+		}
+		return &callSeries{
+			calls: p.calls.WithLabelValues(key.plugin, key.entry, key.class),
+			fuel:  p.fuel.WithLabelValues(key.plugin, key.entry), wall: p.wall.WithLabelValues(key.plugin, key.entry),
+			hostCalls: p.hostCalls.WithLabelValues(key.plugin), dropped: p.dropped.WithLabelValues(key.plugin), peak: peak,
+		}
+	})
+}
+
+// ofTenant returns the series of a call's tenant.
+func (p *plugins) ofTenant(c PluginCall) *tenantSeries {
+	key := tenantKey{p.tenants.of(c.Tenant), p.classes.of(c.Class)}
+	return once(p, p.ofTenants, key, func() *tenantSeries {
+		return &tenantSeries{p.byTenant.WithLabelValues(key.tenant, key.class), p.fuelOf.WithLabelValues(key.tenant)}
+	})
+}
+
+// once returns what a map of p has for key, made when it is asked for first.
+func once[K comparable, V any](p *plugins, all map[K]*V, key K, build func() *V) *V {
 	p.mu.RLock()
-	s := p.series[key]
+	v := all[key]
 	p.mu.RUnlock()
-	if s != nil {
-		return s
+	if v != nil {
+		return v
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s = p.series[key]; s != nil {
-		return s
+	if v = all[key]; v == nil {
+		v = build()
+		all[key] = v
 	}
-	peak := p.peaks[key.plugin]
-	if peak == nil {
-		peak = &atomic.Uint64{}
-		p.peaks[key.plugin] = peak
-	}
-	s = &callSeries{
-		calls: p.calls.WithLabelValues(key.plugin, key.entry, key.class),
-		fuel:  p.fuel.WithLabelValues(key.plugin, key.entry), wall: p.wall.WithLabelValues(key.plugin, key.entry),
-		hostCalls: p.hostCalls.WithLabelValues(key.plugin), dropped: p.dropped.WithLabelValues(key.plugin), peak: peak,
-	}
-	if key.tenant != "" {
-		s.byTenant, s.fuelOf = p.byTenant.WithLabelValues(key.tenant, key.class), p.fuelOf.WithLabelValues(key.tenant)
-	}
-	p.series[key] = s
-	return s
+	return v
 }
 
 func (p *plugins) vecs() []prometheus.Collector {

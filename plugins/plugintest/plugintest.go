@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/casemate/casemate/plugins"
+	"github.com/casemate/casemate/plugins/capability"
 	"github.com/casemate/casemate/sdk/abi"
 )
 
@@ -38,11 +39,10 @@ func (f Finding) String() string { return fmt.Sprintf("%s: %s: %s", f.Level, f.C
 // Options say what is checked beyond what every module must do. The zero value
 // works.
 type Options struct {
-	// Cases are expected calls of a tool, or expected decisions of a policy, as
-	// JSON: see ParseCases. Nil: none.
-	Cases []byte
-	// CacheDir keeps compiled code between runs: see plugins.Options.
-	CacheDir string
+	// Cases are expected calls of a tool, or expected decisions of a policy.
+	Cases Cases
+	// HTTP sends the requests of http.fetch/1; nil: none is allowed.
+	HTTP capability.HTTP
 }
 
 // Report is what the kit learned of a module.
@@ -60,12 +60,12 @@ func (r Report) OK() bool {
 // Check runs all checks on a module. The error is the host's or ctx's, never
 // the module's.
 func Check(ctx context.Context, wasm []byte, o Options) (_ Report, err error) {
-	m, err := plugins.New(ctx, plugins.Options{CacheDir: o.CacheDir, Breaker: plugins.Breaker{Deaths: -1}})
+	m, err := plugins.New(ctx, plugins.Options{Breaker: plugins.Breaker{Deaths: -1}})
 	if err != nil {
 		return Report{}, fmt.Errorf("plugintest: %w", err)
 	}
 	defer func() { err = errors.Join(err, m.Close(context.WithoutCancel(ctx))) }()
-	k := &kit{ctx: ctx, wasm: wasm}
+	k := &kit{ctx: ctx, wasm: wasm, http: o.HTTP}
 	// Two images, made independently: what differs between them would differ
 	// between two hosts.
 	for range 2 {
@@ -78,7 +78,7 @@ func Check(ctx context.Context, wasm []byte, o Options) (_ Report, err error) {
 		}
 		k.images = append(k.images, p)
 	}
-	k.run(o)
+	k.run(o.Cases)
 	if err := ctx.Err(); err != nil {
 		return Report{}, fmt.Errorf("plugintest: %w", err)
 	}
@@ -101,6 +101,7 @@ func refusal(err error) string {
 type kit struct {
 	ctx    context.Context
 	wasm   []byte
+	http   capability.HTTP
 	images []*plugins.Plugin
 	found  []Finding
 	calls  int
@@ -124,11 +125,14 @@ func (k *kit) call(image int, c plugins.Call) plugins.Result {
 const rounds = 3
 
 // repeat makes the same call several times on each image and returns what the
-// first gave; differs names what was not the same in another.
+// first gave; differs names what was not the same in another. The fuel of a
+// tool is not asked for: tools have a real clock, and the runtime of a guest's
+// language may look at it.
 func (k *kit) repeat(c func() plugins.Call) (first plugins.Result, differs string) {
 	for image := range k.images {
 		for round := range rounds {
-			res := k.call(image, c())
+			call := c()
+			res, entry := k.call(image, call), call.Entry
 			if image == 0 && round == 0 {
 				first = res
 				continue
@@ -140,7 +144,9 @@ func (k *kit) repeat(c func() plugins.Call) (first plugins.Result, differs strin
 				differs = fmt.Sprintf("%s ended in %s, the first in %s", where, res.Class, first.Class)
 			case string(res.Output) != string(first.Output):
 				differs = fmt.Sprintf("%s answered %s, the first %s", where, brief(res.Output), brief(first.Output))
-			case res.Usage.Fuel != first.Usage.Fuel:
+			case said(res) != said(first):
+				differs = fmt.Sprintf("%s failed with %s, the first with %s", where, brief([]byte(said(res))), brief([]byte(said(first))))
+			case res.Usage.Fuel != first.Usage.Fuel && entry != abi.ExportToolCall:
 				differs = fmt.Sprintf("%s used %d fuel, the first %d", where, res.Usage.Fuel, first.Usage.Fuel)
 			}
 		}
@@ -148,22 +154,37 @@ func (k *kit) repeat(c func() plugins.Call) (first plugins.Result, differs strin
 	return first, differs
 }
 
-func (k *kit) run(o Options) {
+// said returns what a guest said of its failure, "" of any other end.
+func said(res plugins.Result) string {
+	if res.Fail == nil {
+		return ""
+	}
+	return res.Fail.Code.String() + ": " + res.Fail.Text
+}
+
+func (k *kit) run(cases Cases) {
 	k.module()
 	d := k.images[0].Descriptor()
-	var cases Cases
-	if o.Cases != nil {
-		var err error
-		if cases, err = ParseCases(o.Cases); err != nil {
-			k.problem("cases", "%v", err)
-		}
-	}
+	k.fitting(d, cases)
 	if slices.Contains(d.Kinds, abi.KindTool) {
 		k.tools(d, cases.Calls)
 	}
 	for _, kind := range []string{abi.KindRoute, abi.KindRetry} {
 		if slices.Contains(d.Kinds, kind) {
 			k.policy(kind, cases.Decisions)
+		}
+	}
+}
+
+// fitting wants cases to be for what the plugin is: those for something else
+// would be passed over, and say nothing.
+func (k *kit) fitting(d abi.Descriptor, cases Cases) {
+	if len(cases.Calls) > 0 && !slices.Contains(d.Kinds, abi.KindTool) {
+		k.problem("cases", "they call tools, but the plugin is for %v", d.Kinds)
+	}
+	for _, row := range cases.Decisions {
+		if kind := kindOf(row.Question); !slices.Contains(d.Kinds, kind) {
+			k.problem("case "+row.Name, "it is a %s question, but the plugin is for %v", kind, d.Kinds)
 		}
 	}
 }

@@ -37,6 +37,18 @@ func (g *guest) says(s string) []byte {
 	return w.Seq(w.I32(at), w.I32(int32(len(s))), w.Call(g.write), w.Drop)
 }
 
+const noiseAt = 64
+
+// noise writes two random letters to noiseAt.
+func (g *guest) noise() []byte {
+	all := w.Seq(w.I32(noiseAt), w.I32(2), w.Call(g.rand), w.Drop)
+	for at := int32(noiseAt); at < noiseAt+2; at++ {
+		and := []byte{0x71}
+		all = w.Seq(all, w.I32(at), w.I32(at), w.I32Load8, w.I32(0x0f), and, w.I32('a'), w.I32Add, w.I32Store8)
+	}
+	return all
+}
+
 func (g *guest) entry(name string, body ...[]byte) *guest {
 	g.Export(name, g.Func(w.Sig("", "i"), body...))
 	return g
@@ -53,7 +65,7 @@ const (
 )
 
 // failing fails every call with not_found, which no rule forbids.
-func failing(g *guest) []byte { return w.I32(1) }
+var failing = w.I32(1)
 
 func TestCheckFinds(t *testing.T) {
 	for _, tt := range []struct {
@@ -62,7 +74,7 @@ func TestCheckFinds(t *testing.T) {
 		cases string
 		want  []string // a problem each: part of its line
 	}{
-		{"nothing", func() []byte { g := newGuest(); return g.entry(abi.ExportToolCall, failing(g)).bytes(tool) }, "", nil},
+		{"nothing", func() []byte { g := newGuest(); return g.entry(abi.ExportToolCall, failing).bytes(tool) }, "", nil},
 		{"no module", func() []byte { return []byte("rubbish") }, "", []string{"load: refused: not a WebAssembly binary"}},
 		{"a trap", func() []byte {
 			return newGuest().entry(abi.ExportToolCall, w.Unreachable).bytes(tool)
@@ -71,24 +83,59 @@ func TestCheckFinds(t *testing.T) {
 			g := newGuest()
 			return g.entry(abi.ExportToolCall, g.says(`{"v":1,"output":1}`), w.I32(0)).bytes(tool)
 		}, "", []string{"unknown tool: it answers"}},
+		{"an answer that is no result", func() []byte {
+			g := newGuest()
+			return g.entry(abi.ExportToolCall, g.says(`{"v":2,"output":1}`), w.I32(0)).bytes(tool)
+		}, "", []string{`tool probe: called with {}, plugintest: a call of a tool is not answered with {"v":1,…}`}},
+		{"a result without anything in it", func() []byte {
+			g := newGuest()
+			return g.entry(abi.ExportToolCall, g.says(`{"v":1}`), w.I32(0)).bytes(tool)
+		}, "", []string{"tool probe: called with {}, plugintest: a tool's answer has neither output nor content"}},
 		{"pure that is not", func() []byte {
 			g := newGuest()
-			// A random digit.
 			return g.entry(abi.ExportToolCall,
-				w.I32(64), w.I32(8), w.Call(g.rand), w.Drop,
-				g.says(`{"v":1,"output":"`), w.I32(64), w.I32(64), w.I32Load8, w.I32(0x0f), []byte{0x71}, w.I32('0'), w.I32Add, w.I32Store8,
-				w.I32(65), w.I32(65), w.I32Load8, w.I32(0x0f), []byte{0x71}, w.I32('0'), w.I32Add, w.I32Store8,
-				w.I32(64), w.I32(2), w.Call(g.write), w.Drop, g.says(`"}`), w.I32(0)).bytes(tool)
+				g.noise(), g.says(`{"v":1,"output":"`), w.I32(noiseAt), w.I32(2), w.Call(g.write), w.Drop, g.says(`"}`), w.I32(0)).bytes(tool)
 		}, "", []string{"tool probe: it declares that it is pure"}},
 		{"a case that does not hold", func() []byte {
 			g := newGuest()
-			return g.entry(abi.ExportToolCall, failing(g)).bytes(tool)
+			return g.entry(abi.ExportToolCall, failing).bytes(tool)
 		}, `[{"name":"sum","tool":"probe","arguments":{},"output":3},{"name":"gone","tool":"probe","error":"internal"}]`, []string{"case sum: got guest_error"}},
 		{
-			"cases of no form", func() []byte { g := newGuest(); return g.entry(abi.ExportToolCall, failing(g)).bytes(tool) },
-			`[{"name":"x"}]`,
-			[]string{`cases: plugintest: cases[0]: want "tool"`},
+			"calls of a policy",
+			func() []byte {
+				g := newGuest()
+				return g.entry(abi.ExportRetry, g.says(`{"v":1,"action":"fail"}`), w.I32(0)).bytes(policy)
+			},
+			`[{"name":"sum","tool":"probe","output":3}]`,
+			[]string{"cases: they call tools, but the plugin is for [retry]"},
 		},
+		{
+			"decisions of another policy",
+			func() []byte {
+				g := newGuest()
+				return g.entry(abi.ExportRetry, g.says(`{"v":1,"action":"fail"}`), w.I32(0)).bytes(policy)
+			},
+			`[{"name":"one","question":{"v":1,"candidates":[]},"answer":{"v":1}}]`,
+			[]string{"case one: it is a route question, but the plugin is for [retry]"},
+		},
+		{"a pure tool that fails in another way each time", func() []byte {
+			g := newGuest()
+			fail := g.Import(abi.Module, abi.ImportFail, w.Sig("iiii", ""))
+			return g.entry(abi.ExportToolCall, g.noise(), w.I32(1), w.I32(-1), w.I32(noiseAt), w.I32(2), w.Call(fail), w.I32(1)).bytes(tool)
+		}, "", []string{"tool probe: it declares that it is pure", "failed with invalid_args: "}},
+		{"pure with a fuel of its own each time", func() []byte {
+			g := newGuest()
+			return g.entry(abi.ExportToolCall, g.noise(), w.I32(noiseAt), w.I32Load8, w.LocalSet(0), w.Loop,
+				w.LocalGet(0), w.I32(-1), w.I32Add, w.LocalSet(0), w.LocalGet(0), w.BrIf(0), w.End, failing).bytes(tool)
+		}, "", nil},
+		{"pure but for its warm-up input", func() []byte {
+			g := newGuest()
+			length := g.Import(abi.Module, abi.ImportInputLen, w.Sig("", "i"))
+			warm := strings.Replace(tool, `"tools"`, `"warm_up":[{"tool":"probe","arguments":{"text":"`+strings.Repeat("x", 2000)+`"}}],"tools"`, 1)
+			return g.entry(abi.ExportToolCall,
+				w.Call(length), w.I32(1500), []byte{0x48}, w.If, w.I32(1), w.Return, w.End, // {} fails
+				g.noise(), g.says(`{"v":1,"output":"`), w.I32(noiseAt), w.I32(2), w.Call(g.write), w.Drop, g.says(`"}`), w.I32(0)).bytes(warm)
+		}, "", []string{"tool probe: it declares that it is pure"}},
 		{"an answer of no form", func() []byte {
 			g := newGuest()
 			return g.entry(abi.ExportRetry, g.says(`{"v":1,"action":"maybe"}`), w.I32(0)).bytes(policy)
@@ -107,7 +154,10 @@ func TestCheckFinds(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var o plugintest.Options
 			if tt.cases != "" {
-				o.Cases = []byte(tt.cases)
+				var err error
+				if o.Cases, err = plugintest.ParseCases([]byte(tt.cases)); err != nil {
+					t.Fatal(err)
+				}
 			}
 			r, err := plugintest.Check(t.Context(), tt.wasm(), o)
 			if err != nil {
@@ -152,6 +202,18 @@ func TestRun(t *testing.T) {
 func TestBench(t *testing.T) {
 	g := newGuest()
 	wasm := g.entry(abi.ExportRetry, g.says(`{"v":1,"action":"fail"}`), w.I32(0)).bytes(policy)
+	for what, wrong := range map[string]struct {
+		arguments string
+		n         int
+	}{"10000000": {"", 1 << 60}, "want 1": {"", 0}, "takes no arguments": {"{}", 1}} {
+		var arguments []byte
+		if wrong.arguments != "" {
+			arguments = []byte(wrong.arguments)
+		}
+		if _, err := plugintest.Bench(t.Context(), wasm, "", arguments, wrong.n); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("bench of %d calls with %q = %v, want %q", wrong.n, wrong.arguments, err, what)
+		}
+	}
 	m, err := plugintest.Bench(t.Context(), wasm, "", nil, 50)
 	if err != nil {
 		t.Fatal(err)
@@ -161,18 +223,34 @@ func TestBench(t *testing.T) {
 	}
 }
 
+func TestParseCasesRefuses(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"no JSON", "# cases", "want a JSON array of calls or decisions"},
+		{"none", "[]", "the array is empty"},
+		{"no form", `[{"name":"x"}]`, `cases[0]: want "tool" in all of them, or "question" in all of them`},
+		{"both forms", `[{"tool":"a"},{"question":{}}]`, `cases[1]: want "tool"`},
+		{"an unknown field", `[{"tool":"a","result":1}]`, `unknown field "result"`},
+	} {
+		if _, err := plugintest.ParseCases([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
 // FuzzParseCases: no file of cases makes the kit fall over.
 func FuzzParseCases(f *testing.F) {
-	files, err := filepath.Glob("../../*/*/testdata/*.json")
-	if err != nil || len(files) == 0 {
-		f.Fatal("no seeds: ", err)
-	}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			f.Fatal(err)
+	for _, pattern := range []string{"../../policies/*/testdata/decisions.json", "../../examples/tools/*/testdata/calls.json"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			f.Fatalf("no seeds at %s: %v", pattern, err)
 		}
-		f.Add(data)
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(data)
+		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := plugintest.ParseCases(data)

@@ -46,7 +46,7 @@ type Measure struct {
 
 // Bench loads a module and makes the same call n times. Without a tool it asks
 // a policy its largest question, or calls the first tool with its first
-// warm-up input, or with {}.
+// warm-up input, or with {}. n is from 1 to MaxCalls.
 func Bench(ctx context.Context, wasm []byte, tool string, arguments json.RawMessage, n int) (m Measure, err error) {
 	begin := time.Now()
 	err = loadedWith(ctx, wasm, func(mgr *plugins.Manager, p *plugins.Plugin) error {
@@ -67,8 +67,14 @@ func Bench(ctx context.Context, wasm []byte, tool string, arguments json.RawMess
 	return m, err
 }
 
+// MaxCalls is the most calls of one Bench: it keeps the time of each.
+const MaxCalls = 10_000_000
+
 // measure makes the calls.
 func (m *Measure) measure(ctx context.Context, p *plugins.Plugin, call plugins.Call, n int) error {
+	if n < 1 || n > MaxCalls {
+		return fmt.Errorf("plugintest: bench: %d calls: want 1 to %d", n, MaxCalls)
+	}
 	took := make([]time.Duration, 0, n)
 	for len(took) < n {
 		begin := time.Now()
@@ -91,6 +97,9 @@ func (m *Measure) measure(ctx context.Context, p *plugins.Plugin, call plugins.C
 // benchCall returns the call to be measured, and its name.
 func benchCall(d abi.Descriptor, tool string, arguments json.RawMessage) (plugins.Call, string, error) {
 	if tool == "" && !slices.Contains(d.Kinds, abi.KindTool) {
+		if arguments != nil {
+			return plugins.Call{}, "", errors.New("plugintest: bench: a policy is asked its largest question: it takes no arguments")
+		}
 		if slices.Contains(d.Kinds, abi.KindRoute) {
 			return LargestQuestion(abi.KindRoute), "the largest route question", nil
 		}
@@ -98,11 +107,8 @@ func benchCall(d abi.Descriptor, tool string, arguments json.RawMessage) (plugin
 	}
 	if tool == "" {
 		tool = d.Tools[0].Name
-		for _, raw := range d.WarmUp {
-			var w abi.WarmUp
-			if arguments == nil && json.Unmarshal(raw, &w) == nil && w.Tool == tool {
-				arguments = w.Arguments
-			}
+		if warm := warmUps(d, tool); arguments == nil && len(warm) > 0 {
+			arguments = warm[0]
 		}
 	}
 	if err := hasTool(d, tool); err != nil {

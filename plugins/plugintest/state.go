@@ -11,22 +11,32 @@ import (
 )
 
 // state is what stands behind a plugin's capabilities: its own keys, in
-// memory, and nothing else.
+// memory, and a network that allows nothing.
 type state struct {
 	granted map[string]bool
+	http    capability.HTTP
 	values  map[string][]byte
 }
 
 func newState(d abi.Descriptor) *state {
-	s := &state{granted: map[string]bool{}, values: map[string][]byte{}}
+	s := &state{granted: map[string]bool{}, http: offline{}, values: map[string][]byte{}}
 	for _, op := range d.Capabilities {
 		s.granted[op] = true
 	}
 	return s
 }
 
+// state returns an empty one for a call of the plugin that is checked.
+func (k *kit) state() *state {
+	s := newState(k.images[0].Descriptor())
+	if k.http != nil {
+		s.http = k.http
+	}
+	return s
+}
+
 func (s *state) env() capability.Env {
-	return capability.Env{Tenant: conformance, Granted: s.granted, KV: s, HTTP: offline{}, Tools: alone{}}
+	return capability.Env{Tenant: conformance, Granted: s.granted, KV: s, HTTP: s.http, Tools: alone{}}
 }
 
 // apply commits the writes of a call. Lifetimes do not run out here.

@@ -2,10 +2,11 @@ package plugintest
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/casemate/casemate/plugins"
-	"github.com/casemate/casemate/plugins/capability"
 	"github.com/casemate/casemate/sdk/abi"
 )
 
@@ -13,21 +14,34 @@ import (
 func (k *kit) tools(d abi.Descriptor, calls []ToolCase) {
 	for _, t := range d.Tools {
 		check := "tool " + t.Name
-		res, differs := k.repeat(func() plugins.Call { return toolCall(t.Name, nil, newState(d)) })
-		k.survived(check, "called with {}", res)
-		if t.Effects == abi.EffectsPure && differs != "" {
-			k.problem(check, "it declares that it is pure, but with the same arguments %s: "+
-				"declare idempotent or once, or take clock and entropy out of it", differs)
+		for _, arguments := range append(warmUps(d, t.Name), json.RawMessage("{}")) {
+			res, differs := k.repeat(func() plugins.Call { return toolCall(t.Name, arguments, k.state()) })
+			k.survived(check, "called with "+brief(arguments), res)
+			if t.Effects == abi.EffectsPure && differs != "" {
+				k.problem(check, "it declares that it is pure, but with the same arguments %s: "+
+					"declare idempotent or once, or take clock and entropy out of it", differs)
+			}
 		}
 		k.survived(check, "called without any capability", k.call(0, toolCall(t.Name, nil, nil)))
-		k.survived(check, "called with 256 KiB of arguments", k.call(0, toolCall(t.Name, large, newState(d))))
-		k.extended(check, t, d)
+		k.survived(check, "called with 256 KiB of arguments", k.call(0, toolCall(t.Name, large, k.state())))
+		k.extended(check, t)
 	}
-	k.unknownTool(d)
-	state := newState(d)
+	k.unknownTool()
+	state := k.state()
 	for _, c := range calls {
 		k.expected(c, state)
 	}
+}
+
+// warmUps returns the arguments of a tool's warm-up inputs.
+func warmUps(d abi.Descriptor, tool string) (all []json.RawMessage) {
+	for _, raw := range d.WarmUp {
+		var w abi.WarmUp
+		if json.Unmarshal(raw, &w) == nil && w.Tool == tool && w.Arguments != nil {
+			all = append(all, w.Arguments)
+		}
+	}
+	return all
 }
 
 // large is 256 KiB of arguments that no schema asks for.
@@ -35,25 +49,42 @@ var large = encode(map[string]string{"casemate_conformance": strings.Repeat("x",
 
 // survived wants a call to end by the guest's own return.
 func (k *kit) survived(check, how string, res plugins.Result) {
-	switch res.Class {
-	case plugins.OK, plugins.Failed:
-	case plugins.Output:
+	if res.Class == plugins.Failed {
+		return
+	}
+	switch err := CheckResult(res.Output); {
+	case res.Class == plugins.Output:
 		k.remark(check, "%s, its output is over the cap: %s", how, res.Detail)
-	default:
+	case res.Class == plugins.OK && err != nil:
+		k.problem(check, "%s, %v", how, err)
+	case res.Class != plugins.OK:
 		k.problem(check, "%s it ended in %s: %s: report what is wrong with fail instead", how, res.Class, res.Detail)
 	}
 }
 
+// CheckResult reports what is wrong with the form of what a tool answered. The
+// error holds no word of the guest's.
+func CheckResult(output []byte) error {
+	var r abi.ToolResult
+	if json.Unmarshal(output, &r) != nil || r.V != abi.Version {
+		return fmt.Errorf(`plugintest: a call of a tool is not answered with {"v":%d,…}`, abi.Version)
+	}
+	if len(r.Output) == 0 && len(r.Content) == 0 {
+		return errors.New("plugintest: a tool's answer has neither output nor content")
+	}
+	return nil
+}
+
 // extended adds a field to the envelope that the guest cannot know.
-func (k *kit) extended(check string, t abi.ToolDescriptor, d abi.Descriptor) {
-	plain := toolCall(t.Name, nil, newState(d))
+func (k *kit) extended(check string, t abi.ToolDescriptor) {
+	plain := toolCall(t.Name, nil, k.state())
 	var envelope map[string]any
 	if err := json.Unmarshal(plain.Input, &envelope); err != nil {
 		panic("plugintest: envelope: " + err.Error())
 	}
 	envelope["casemate_future"] = map[string]int{"v": 2}
 	more := plain
-	more.Input, more.Env = encode(envelope), newState(d).env()
+	more.Input, more.Env = encode(envelope), k.state().env()
 	a, b := k.call(0, plain), k.call(0, more)
 	if a.Class != b.Class {
 		k.problem(check, "an unknown field in its input makes it end in %s instead of %s: unknown fields are to be ignored", b.Class, a.Class)
@@ -61,9 +92,9 @@ func (k *kit) extended(check string, t abi.ToolDescriptor, d abi.Descriptor) {
 }
 
 // unknownTool calls a tool that the plugin does not have.
-func (k *kit) unknownTool(d abi.Descriptor) {
+func (k *kit) unknownTool() {
 	const check, name = "unknown tool", "casemate_no_such_tool"
-	res := k.call(0, toolCall(name, nil, newState(d)))
+	res := k.call(0, toolCall(name, nil, k.state()))
 	if res.Class == plugins.OK {
 		k.problem(check, "it answers a call of a tool that it does not have: report not_found with fail")
 		return
@@ -105,7 +136,7 @@ func toolCall(tool string, arguments json.RawMessage, s *state) plugins.Call {
 }
 
 func toolCallWithKey(tool string, arguments json.RawMessage, key string, s *state) plugins.Call {
-	c := plugins.Call{Entry: abi.ExportToolCall, Input: ToolInput(tool, arguments, key)}
+	c := plugins.Call{Entry: abi.ExportToolCall, Input: toolInput(tool, arguments, key)}
 	if s != nil {
 		c.Env = s.env()
 	}
@@ -115,9 +146,9 @@ func toolCallWithKey(tool string, arguments json.RawMessage, key string, s *stat
 
 const conformance = "conformance"
 
-// ToolInput returns the envelope of a call that no response asked for. Nil
+// toolInput returns the envelope of a call that no response asked for. Nil
 // arguments are {}.
-func ToolInput(tool string, arguments json.RawMessage, idempotencyKey string) []byte {
+func toolInput(tool string, arguments json.RawMessage, idempotencyKey string) []byte {
 	if arguments == nil {
 		arguments = json.RawMessage("{}")
 	}
@@ -129,8 +160,3 @@ func ToolInput(tool string, arguments json.RawMessage, idempotencyKey string) []
 		},
 	})
 }
-
-// Env returns an environment for a call of a plugin outside of any host: each
-// capability that the plugin wants is granted, over an empty state and with
-// neither a network nor other tools behind it.
-func Env(d abi.Descriptor) capability.Env { return newState(d).env() }

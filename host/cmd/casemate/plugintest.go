@@ -13,6 +13,48 @@ import (
 	"github.com/casemate/casemate/plugins/plugintest"
 )
 
+// kitCommands are those that run a module without a host.
+func kitCommands() []*command {
+	return []*command{
+		{
+			name: "plugin test", args: "FILE [--cases FILE]", nargs: 1, run: pluginTest,
+			flags: []flagDef{{name: "cases", arg: "FILE", text: "expected calls of a tool, or the decision table of a policy, as JSON"}},
+			short: "tell whether a module is a good tool or policy",
+			long: `Test runs a module in the sandbox of a host, with made-up state and no network,
+and prints what is wrong with it: calls that trap, tools that claim to be pure
+and are not, policies that do not answer the same question the same way, three
+times on each of two independent instances, or need more than half of the budget
+for the largest question. A problem makes it exit with 1; a remark does not.
+
+Cases is a JSON array of expected calls, {"name","tool","arguments"} with
+"output" or "error", or of expected decisions, {"name","question","answer"}.`,
+		},
+		{
+			name: "plugin run", args: "FILE --tool NAME [--input JSON]", nargs: 1, run: pluginRun,
+			flags: []flagDef{
+				{name: "tool", arg: "NAME", text: "which tool"},
+				{name: "input", arg: "JSON", text: "its arguments, a JSON object; - reads them from standard input; without it {}"},
+			},
+			short: "call one tool of a module and print what it answers",
+			long: `Run calls a tool once. It may use every capability that its plugin wants, over
+an empty state that is thrown away and without a network. The answer goes to
+standard output, what the guest logged and what the call used to standard error.`,
+		},
+		{
+			name: "plugin bench", args: "FILE [--tool NAME] [--input JSON] [-n N]", nargs: 1, run: pluginBench,
+			flags: []flagDef{
+				{name: "tool", arg: "NAME", text: "which tool; without it the first, or a policy's largest question"},
+				{name: "input", arg: "JSON", text: "its arguments, a JSON object; - reads them from standard input; without it a tool's warm-up input"},
+				{name: "n", arg: "N", text: "how many calls, 1000"},
+			},
+			short: "measure what a call of a module costs",
+			long: `Bench makes the same call many times, one after the other, and prints its time
+with the restore of the instance in it, its fuel and its memory. Only figures of
+one run on one machine compare.`,
+		},
+	}
+}
+
 // errProblems is the end of a test that found some.
 var errProblems = errors.New("the module has problems")
 
@@ -24,8 +66,12 @@ func pluginTest(ctx context.Context, a app, o options, args []string) error {
 	}
 	var kit plugintest.Options
 	if o.cases != "" {
-		if kit.Cases, err = os.ReadFile(o.cases); err != nil {
+		data, err := os.ReadFile(o.cases)
+		if err != nil {
 			return err
+		}
+		if kit.Cases, err = plugintest.ParseCases(data); err != nil {
+			return fmt.Errorf("%s: %w", o.cases, err)
 		}
 	}
 	r, err := plugintest.Check(ctx, wasm, kit)
@@ -54,9 +100,9 @@ func pluginRun(ctx context.Context, a app, o options, args []string) error {
 		return err
 	}
 	if o.tool == "" {
-		return &usageError{text: "plugin run: want --tool NAME: casemate plugin inspect shows the tools", help: "casemate help plugin run"}
+		return wrongUse("plugin run", "want --tool NAME: casemate plugin inspect shows the tools")
 	}
-	arguments, err := inputOf(a, o)
+	arguments, err := inputOf(a, o, "plugin run")
 	if err != nil {
 		return err
 	}
@@ -79,12 +125,21 @@ func pluginRun(ctx context.Context, a app, o options, args []string) error {
 		}
 		return fmt.Errorf("%s: %s ended in %s", args[0], o.tool, res.Class)
 	}
+	if err := plugintest.CheckResult(res.Output); err != nil {
+		fmt.Fprintf(a.stderr, "answer: %s\n", printable(string(res.Output)))
+		return fmt.Errorf("%s: %w", args[0], err)
+	}
 	fmt.Fprintf(a.stdout, "%s\n", res.Output)
 	return nil
 }
 
+// wrongUse is a mistake in the flags of a command.
+func wrongUse(command, text string) error {
+	return &usageError{text: text, help: "casemate help " + command}
+}
+
 // inputOf returns the arguments that the command line gives, or nil.
-func inputOf(a app, o options) (json.RawMessage, error) {
+func inputOf(a app, o options, command string) (json.RawMessage, error) {
 	data := []byte(o.input)
 	switch o.input {
 	case "":
@@ -97,7 +152,7 @@ func inputOf(a app, o options) (json.RawMessage, error) {
 	}
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(data, &object); err != nil || object == nil {
-		return nil, &usageError{text: "--input is not a JSON object", help: "casemate help plugin run"}
+		return nil, wrongUse(command, "--input is not a JSON object")
 	}
 	return data, nil
 }
@@ -108,10 +163,10 @@ func pluginBench(ctx context.Context, a app, o options, args []string) error {
 	if err != nil {
 		return err
 	}
-	if o.calls < 1 {
-		return &usageError{text: "plugin bench: want --n of 1 or more", help: "casemate help plugin bench"}
+	if o.calls < 1 || o.calls > plugintest.MaxCalls {
+		return wrongUse("plugin bench", fmt.Sprintf("want -n from 1 to %d", plugintest.MaxCalls))
 	}
-	arguments, err := inputOf(a, o)
+	arguments, err := inputOf(a, o, "plugin bench")
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,8 @@ func TestFileLengths(t *testing.T) { report(t, checkLengths(tree(t))) }
 
 func TestTestsDoNotSleep(t *testing.T) { report(t, checkSleeps(tree(t))) }
 
+func TestGuestsAreChecked(t *testing.T) { report(t, checkConformance(tree(t))) }
+
 func report(t *testing.T, found []string) {
 	t.Helper()
 	for _, f := range found {
@@ -160,6 +162,31 @@ func checkOwners(files []file) []string {
 			}
 		}
 	}
+	return found
+}
+
+// shipped are the packages of guests that users get, and kit is what their
+// tests have to ask.
+const (
+	shipped = "policies/* examples/tools/*"
+	kit     = module + "plugins/plugintest/plugintesting"
+)
+
+// checkConformance wants the conformance kit in the tests of each shipped guest.
+func checkConformance(files []file) []string {
+	checked := map[string]bool{}
+	for _, f := range files {
+		if matchAny(shipped, f.pkg()) {
+			checked[f.pkg()] = checked[f.pkg()] || f.isTest() && slices.Contains(f.imports(), kit)
+		}
+	}
+	var found []string
+	for pkg, ok := range checked {
+		if !ok {
+			found = append(found, pkg+": no test runs the conformance kit: call plugintesting.Check")
+		}
+	}
+	slices.Sort(found)
 	return found
 }
 

@@ -10,16 +10,17 @@ import (
 )
 
 // Check fails t for each problem of a module and logs each remark. cases is a
-// file of expected calls or decisions; "" is none.
-func Check(t *testing.T, wasm []byte, cases string) {
+// file of expected calls or decisions, which go in place of o.Cases; "" is none.
+func Check(t *testing.T, wasm []byte, cases string, o plugintest.Options) {
 	t.Helper()
-	o := plugintest.Options{}
 	if cases != "" {
 		data, err := os.ReadFile(cases)
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.Cases = data
+		if o.Cases, err = plugintest.ParseCases(data); err != nil {
+			t.Fatalf("%s: %v", cases, err)
+		}
 	}
 	r, err := plugintest.Check(t.Context(), wasm, o)
 	if err != nil {
