@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/casemate/casemate/plugins/internal/engine"
 	"github.com/casemate/casemate/plugins/internal/frame"
@@ -21,6 +22,26 @@ type boot struct {
 	in  *engine.Instance
 	// clock is one for all that runs: a guest may not see it go back.
 	clock *frame.Clock
+	fuel  budget    // of all that runs
+	until time.Time // the same
+}
+
+// The budget of all that runs before the snapshot: the module's own code, but
+// no part of a call.
+const (
+	startWall = 20 * time.Second
+	startFuel = 20_000_000_000
+)
+
+func newBoot(ctx context.Context, p *Plugin) *boot {
+	return &boot{p: p, ctx: ctx, fuel: budget{left: startFuel}, until: time.Now().Add(startWall)}
+}
+
+// frame returns the frame of one of the runs.
+func (b *boot) frame() *frame.Frame {
+	f := newBootFrame()
+	f.Deadline = b.until
+	return f
 }
 
 func (b *boot) close() {
@@ -32,8 +53,8 @@ func (b *boot) close() {
 // start makes the instance, whose start is no part of any call: what it wrote
 // is nobody's output.
 func (b *boot) start(ctx *callContext) (Result, bool) {
-	f := newBootFrame()
-	in, err := b.p.fresh(ctx, toolMemory, f)
+	f := b.frame()
+	in, err := b.p.fresh(ctx, toolMemory, f, &b.fuel)
 	if err != nil {
 		res := b.p.notStarted(ctx, err)
 		res.logs(f)
@@ -52,9 +73,10 @@ func (b *boot) call(export string, input []byte) Result {
 			return res
 		}
 	}
-	f := newBootFrame()
+	f := b.frame()
 	f.Input, f.MaxOutput, f.Clock = input, manifest.MaxDescriptor, b.clock
-	status, err := b.in.Call(ctx, export, bootRun(f))
+	status, err := b.in.Call(ctx, export, b.fuel.run(f))
+	b.fuel.settle(b.in.FuelUsed())
 	res := verdict(ctx, b.in, f, status, err)
 	if res.Class == HostError {
 		b.p.logHostError(export, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,6 +95,58 @@ func TestBreaker(t *testing.T) {
 	})
 }
 
+// TestBreakerTrialIsARealOne: a trial that never reached the guest tells
+// nothing, so the breaker stays open but for the next one.
+func TestBreakerTrialIsARealOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := managerWith(t, plugins.Options{
+			Breaker: plugins.Breaker{Deaths: 2, Open: 10 * time.Second},
+		})
+		p := loadInto(t, m, moody())
+		canceled, cancel := context.WithCancel(t.Context())
+		cancel()
+		wantClass(t, forTenant(t, p, "a", "die"), plugins.Trap)
+		wantClass(t, forTenant(t, p, "a", "die"), plugins.Trap)
+		time.Sleep(11 * time.Second)
+		never := plugins.Call{Entry: abi.ExportToolCall, Env: capability.Env{Tenant: "a"}}
+		wantClass(t, p.Call(canceled, never), plugins.Canceled)
+		wantClass(t, forTenant(t, p, "a", "die"), plugins.Trap)
+		wantClass(t, forTenant(t, p, "a", ""), plugins.Unavailable)
+		time.Sleep(11 * time.Second)
+		wantClass(t, forTenant(t, p, "a", ""), plugins.OK)
+	})
+}
+
+// TestBreakerSurvivesThePanicOfAPort: the trial that a panic ended was none.
+func TestBreakerSurvivesThePanicOfAPort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := false
+		m := managerWith(t, plugins.Options{
+			Breaker: plugins.Breaker{Deaths: 1, Open: 10 * time.Second},
+			TenantLimits: func(string) plugins.TenantLimits {
+				if broken {
+					panic("bug")
+				}
+				return plugins.TenantLimits{}
+			},
+		})
+		p := loadInto(t, m, moody())
+		wantClass(t, forTenant(t, p, "a", "die"), plugins.Trap)
+		time.Sleep(11 * time.Second)
+		broken = true
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			forTenant(t, p, "a", "")
+		}()
+		broken = false
+		wantClass(t, forTenant(t, p, "a", ""), plugins.OK)
+	})
+}
+
 func TestTenantFuel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limits := func(tenant string) plugins.TenantLimits {
@@ -118,6 +171,18 @@ func TestTenantFuel(t *testing.T) {
 	})
 }
 
+// TestPoliciesAreNotTheTenants: a tenant that has used up its fuel is still
+// routed by the operator's policy.
+func TestPoliciesAreNotTheTenants(t *testing.T) {
+	m := managerWith(t, plugins.Options{TenantLimits: func(string) plugins.TenantLimits {
+		return plugins.TenantLimits{FuelPerMinute: 1, Instances: 1}
+	}})
+	p := loadInto(t, m, counter(policyGuest))
+	for range 3 {
+		wantClass(t, ask(t, p, plugins.Call{Env: capability.Env{Tenant: "poor"}}), plugins.OK)
+	}
+}
+
 func TestTenantInstances(t *testing.T) {
 	one := func(string) plugins.TenantLimits { return plugins.TenantLimits{Instances: 1} }
 	m := managerWith(t, plugins.Options{TenantLimits: one})
@@ -137,6 +202,51 @@ func TestTenantInstances(t *testing.T) {
 	release()
 	wantClass(t, <-first, plugins.OK)
 	wantClass(t, <-waiting, plugins.OK)
+}
+
+// TestTenantInstancesChange: a bound that is changed while calls wait holds for
+// them.
+func TestTenantInstancesChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		most := 1
+		m := managerWith(t, plugins.Options{
+			TenantLimits: func(string) plugins.TenantLimits { return plugins.TenantLimits{Instances: most} },
+		})
+		p := loadInto(t, m, emitting((*guest).ok))
+		var running atomic.Int32
+		leave := make(chan struct{})
+		call := plugins.Call{Entry: abi.ExportToolCall, Env: capability.Env{Emit: func(int32, []byte) error {
+			running.Add(1)
+			<-leave
+			running.Add(-1)
+			return nil
+		}}}
+		results := make(chan plugins.Result, 10)
+		start := func(n int) {
+			for range n {
+				go func() { results <- p.Call(context.Background(), call) }()
+				synctest.Wait()
+			}
+		}
+		want := func(what string, n int32) {
+			t.Helper()
+			if synctest.Wait(); running.Load() != n {
+				t.Errorf("%s: %d calls run, want %d", what, running.Load(), n)
+			}
+		}
+		start(4)
+		want("a bound of one", 1)
+		most = 3
+		start(1)
+		want("raised to three", 3)
+		most = 1
+		start(1)
+		for _, left := range []int32{2, 1, 1, 1, 1, 0} {
+			leave <- struct{}{}
+			want("lowered to one", left)
+			wantClass(t, <-results, plugins.OK)
+		}
+	})
 }
 
 // TestIdleCap: what waits for a call holds no more memory than it may, and who
@@ -189,6 +299,9 @@ func TestPurityIsChecked(t *testing.T) {
 	if checked != 2 || impure != 0 {
 		t.Errorf("checked %d, impure %d; want 2 of 2500 answers checked and none impure", checked, impure)
 	}
+	if made := m.Stats().Made; made != 2 {
+		t.Errorf("%d instances were made, want one for the calls and another for the checks", made)
+	}
 }
 
 // TestFreshWhereNotRestorable: a table that changed cannot be put back, so
@@ -206,6 +319,93 @@ func TestFreshWhereNotRestorable(t *testing.T) {
 		if got := numbers(t, p.Call(t.Context(), plugins.Call{Entry: abi.ExportToolCall})); got[0] != 3 {
 			t.Errorf("size of the table = %d, want 3", got[0])
 		}
+	}
+}
+
+// TestFreshStartIsPaid: what a module does at its start for each call is on the
+// fuel, the wall clock and the tenant of the call.
+func TestFreshStartIsPaid(t *testing.T) {
+	const rounds = 300_000 // for more than two million fuel
+	g := newGuest()
+	g.Table(3)
+	g.initialize(w.I32(1<<15), w.MemoryGrow, w.Drop, w.I32(512), w.I32(rounds), w.I32Store, w.Loop,
+		w.I32(512), w.I32(512), w.I32Load, w.I32(-1), w.I32Add, w.I32Store,
+		w.I32(512), w.I32Load, w.BrIf(0), w.End)
+	g.entry(abi.ExportToolCall, w.TableGrow(0, 1), w.Drop, g.ok())
+	m := managerWith(t, plugins.Options{TenantLimits: func(tenant string) plugins.TenantLimits {
+		if tenant == "poor" {
+			return plugins.TenantLimits{FuelPerMinute: rounds}
+		}
+		return plugins.TenantLimits{}
+	}})
+	p := loadInto(t, m, g.describes(toolDesc).Bytes())
+	res := forTenant(t, p, "", "")
+	wantClass(t, res, plugins.OK)
+	if res.Usage.Fuel < 2_000_000 {
+		t.Errorf("used %d fuel, want that of the start in it", res.Usage.Fuel)
+	}
+	wantClass(t, forTenant(t, p, "poor", ""), plugins.Throttled)
+	short := plugins.Call{Entry: abi.ExportToolCall, Limits: plugins.Limits{Fuel: 1_000_000}}
+	res = p.Call(t.Context(), short)
+	wantClass(t, res, plugins.Fuel)
+	if res.Usage.Fuel != 1_000_000 {
+		t.Errorf("used %d fuel, want all of it", res.Usage.Fuel)
+	}
+	short.Limits = plugins.Limits{Wall: time.Nanosecond}
+	wantClass(t, p.Call(t.Context(), short), plugins.Deadline)
+}
+
+// TestBootIsBounded: all that runs before the snapshot shares one budget, or a
+// descriptor with many warm-up inputs would have many.
+func TestBootIsBounded(t *testing.T) {
+	p := load(t, counter(toolGuest))
+	const n = 10
+	for _, tt := range []struct {
+		name string
+		fuel uint64
+		wall time.Duration
+		last plugins.Class
+	}{
+		{"enough", 1 << 40, time.Minute, plugins.OK},
+		{"fuel", 1000, time.Minute, plugins.Fuel},
+		{"wall", 1 << 40, -1, plugins.Deadline},
+	} {
+		ends := plugins.Boot(t.Context(), p, abi.ExportDescribe, n, tt.fuel, tt.wall)
+		if ends[n-1] != tt.last || tt.last == plugins.Fuel && ends[0] != plugins.OK {
+			t.Errorf("%s: calls ended in %v, want the last in %s", tt.name, ends, tt.last)
+		}
+	}
+}
+
+// TestTablesAreHeld: they are the host's memory, so they count for the cap.
+func TestTablesAreHeld(t *testing.T) {
+	m := managerWith(t, plugins.Options{})
+	g := newGuest()
+	g.Table(1 << 16)
+	g.entry(abi.ExportToolCall, g.ok())
+	loadInto(t, m, g.describes(toolDesc).Bytes())
+	if s := m.Stats(); s.Idle != 1 || s.IdleBytes < 8<<16 {
+		t.Errorf("stats = %+v, want one instance with its table of 512 KiB", s)
+	}
+}
+
+// TestMemoryLimitOfEachCall: the same instance serves calls with more and with
+// less memory.
+func TestMemoryLimitOfEachCall(t *testing.T) {
+	m := managerWith(t, plugins.Options{})
+	g := newGuest()
+	print := g.printer()
+	g.entry(abi.ExportToolCall, g.report(print, wide(w.Seq(w.I32(20), w.MemoryGrow)))) // to 24 pages
+	p := loadInto(t, m, g.describes(toolDesc).Bytes())
+	for _, tt := range []struct{ pages, want int64 }{{24, 4}, {23, -1}, {1000, 4}, {4, -1}, {24, 4}} {
+		call := plugins.Call{Entry: abi.ExportToolCall, Limits: plugins.Limits{MemoryBytes: uint64(tt.pages << 16)}}
+		if got := numbers(t, p.Call(t.Context(), call)); got[0] != tt.want {
+			t.Errorf("memory.grow under %d pages = %d, want %d", tt.pages, got[0], tt.want)
+		}
+	}
+	wantClass(t, p.Call(t.Context(), plugins.Call{Entry: abi.ExportToolCall, Limits: plugins.Limits{MemoryBytes: 3 << 16}}), plugins.Memory)
+	if made := m.Stats().Made; made != 1 {
+		t.Errorf("%d instances were made, want one", made)
 	}
 }
 

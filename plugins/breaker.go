@@ -25,6 +25,12 @@ func (b Breaker) withDefaults() Breaker {
 // or used up what it may have. A deadline may be a slow network's fault.
 func deadly(c Class) bool { return c == Trap || c == Fuel || c == Memory || c == Depth }
 
+// telling reports whether a call that ended so tells if the plugin lives: it
+// came to an end of its own.
+func telling(c Class) bool {
+	return deadly(c) || c == OK || c == Failed || c == Output || c == InvalidOutput
+}
+
 // breakers are those of one plugin, by tenant.
 type breakers struct {
 	rule Breaker
@@ -82,7 +88,7 @@ func (b *breakers) note(tenant string, class Class, now time.Time) (opened bool)
 		b.by[tenant] = t
 	}
 	if t.trial {
-		return t.judge(b.rule, died, now)
+		return t.judge(b.rule, class, now)
 	}
 	if !died || !t.until.IsZero() {
 		return false
@@ -99,11 +105,15 @@ func (b *breakers) note(tenant string, class Class, now time.Time) (opened bool)
 }
 
 // judge ends a trial. Calls from before the breaker opened may end it too:
-// they tell as much.
-func (t *breaker) judge(rule Breaker, died bool, now time.Time) (opened bool) {
-	t.trial, t.until = false, time.Time{}
-	if died {
+// they tell as much. After one that tells nothing, the next call is the trial.
+func (t *breaker) judge(rule Breaker, class Class, now time.Time) (opened bool) {
+	t.trial = false
+	if !telling(class) {
+		return false
+	}
+	t.until = time.Time{}
+	if deadly(class) {
 		t.until = now.Add(rule.Open)
 	}
-	return died
+	return deadly(class)
 }

@@ -38,22 +38,27 @@ func (p *Plugin) Call(ctx context.Context, c Call) Result {
 }
 
 // admitted makes the call if neither the breaker nor a bound is in its way.
-func (p *Plugin) admitted(ctx *callContext, c Call, o *Observation) Result {
+func (p *Plugin) admitted(ctx *callContext, c Call, o *Observation) (res Result) {
 	tenant := c.Env.Tenant
 	if !p.breakers.allow(tenant, time.Now()) {
 		return ended(Unavailable, "the plugin died too often: it is not called for a while")
 	}
-	res := p.bounded(ctx, c, o)
-	if o.Opened = p.breakers.note(tenant, res.Class, time.Now()); o.Opened {
-		p.m.log.Warn("breaker opened: the plugin died too often and is not called for a while",
-			"plugin", p.name, "entry", c.Entry, "tenant", tenant, "class", string(res.Class))
-	}
-	return res
+	defer func() { // also when the host panics, or a trial would never end
+		if o.Opened = p.breakers.note(tenant, res.Class, time.Now()); o.Opened {
+			p.m.log.Warn("breaker opened: the plugin died too often and is not called for a while",
+				"plugin", p.name, "entry", c.Entry, "tenant", tenant, "class", string(res.Class))
+		}
+	}()
+	return p.bounded(ctx, c, o)
 }
 
 // bounded waits until the call may have an instance, and makes it.
 func (p *Plugin) bounded(ctx *callContext, c Call, o *Observation) Result {
-	use, limits := p.m.tenants.of(c.Env.Tenant)
+	var use *tenantUse
+	var limits TenantLimits
+	if !pure(c.Entry) { // policies work for the operator, whoever they decide about
+		use, limits = p.m.tenants.of(c.Env.Tenant)
+	}
 	if !c.Nested {
 		if use != nil && limits.Instances > 0 {
 			if err := use.gate.enter(ctx, limits.Instances, c.Limits.Wall); err != nil {
@@ -71,13 +76,20 @@ func (p *Plugin) bounded(ctx *callContext, c Call, o *Observation) Result {
 	if !fuel.any() {
 		return ended(Throttled, errTenantFuel.Error())
 	}
-	res := p.once(ctx, c, &fuel)
-	if pure(c.Entry) && res.Class == OK && p.m.toCheck() {
-		o.Checked = true
-		again := p.once(ctx, c, &budget{left: c.Limits.Fuel})
+	return p.once(ctx, c, &fuel, func(res Result) {
+		if pure(c.Entry) && res.Class == OK && p.m.toCheck() {
+			p.askAgain(ctx, c, res, o)
+		}
+	})
+}
+
+// askAgain makes a call once more, to see whether its answer is a function of
+// its input. An end that is not the guest's own tells nothing about that.
+func (p *Plugin) askAgain(ctx *callContext, c Call, res Result, o *Observation) {
+	again := p.once(ctx, c, &budget{left: c.Limits.Fuel}, func(Result) {})
+	if o.Checked = telling(again.Class); o.Checked {
 		o.Impure = again.Class != res.Class || string(again.Output) != string(res.Output) || again.Usage.Fuel != res.Usage.Fuel
 	}
-	return res
 }
 
 func notLetIn(ctx *callContext, err error) Result {
@@ -129,14 +141,19 @@ func (b *budget) run(f *frame.Frame) engine.Run {
 	return r
 }
 
-// once makes the call on an instance of its own.
-func (p *Plugin) once(ctx *callContext, c Call, fuel *budget) Result {
-	in, err := p.acquire(ctx, c)
+// once makes the call on an instance of its own. It passes the result to then
+// before anybody else gets the instance.
+func (p *Plugin) once(ctx *callContext, c Call, fuel *budget, then func(Result)) Result {
+	in, err := p.acquire(ctx, c, fuel)
 	if err != nil {
-		return p.notStarted(ctx, err)
+		res := p.notStarted(ctx, err)
+		res.Usage.Fuel = c.Limits.Fuel - fuel.left
+		return res
 	}
 	defer p.release(ctx, in)
-	return p.run(ctx, in, newFrame(c, in.clock), c, fuel)
+	res := p.run(ctx, in, newFrame(c, in.clock), c, fuel)
+	then(res)
+	return res
 }
 
 // newFrame returns the frame of a call, whose clock goes on from since.
@@ -154,7 +171,7 @@ func newFrame(c Call, since *frame.Clock) *frame.Frame {
 		f.Clock, f.Rand = frame.NewClock(), io.Reader(crand.Reader)
 		f.Caps, f.Emit = hostfn.New(c.Env, c.Limits.Calls), c.Env.Emit
 	case abi.ExportDescribe:
-		f.Clock, f.Rand, f.Powerless = frame.NewPureClock(), frame.NewRand(frame.InitSeed), true
+		f.Clock, f.Rand, f.Pure, f.Powerless = frame.NewPureClock(), frame.NewRand(frame.InitSeed), true, true
 	default:
 		f.Clock, f.Rand, f.Pure = frame.NewPureClock(), frame.NewRand(c.Seed), true
 		f.Clock.SetNow(c.NowMS)
@@ -217,6 +234,12 @@ func (p *Plugin) notStarted(ctx *callContext, err error) Result {
 	switch {
 	case ctx.Err() != nil:
 		return stopped(ctx, ctx.Err())
+	case errors.Is(err, errTenantFuel):
+		return died(Throttled, "", err)
+	case errors.Is(err, engine.ErrFuel):
+		return died(Fuel, "used up its fuel: ", err)
+	case errors.Is(err, engine.ErrStopped):
+		return died(Deadline, "the wall clock ran out: ", err)
 	case errors.Is(err, engine.ErrMemory):
 		return died(Memory, "", err)
 	case isHostError(err):

@@ -39,12 +39,24 @@ func (c *callContext) Done() <-chan struct{} {
 	c.once.Do(func() {
 		ctx, cancel := context.WithCancelCause(c.Context)
 		stop := context.AfterFunc(c.m.calls, func() { cancel(errClosing) })
+		if c.m.cut.Load() { // Err said so already
+			cancel(errClosing)
+		}
 		c.linked.Store(&link{ctx, func() {
 			stop()
 			cancel(nil)
 		}})
 	})
 	return c.linked.Load().Done()
+}
+
+// Value implements context.Context. It finds the link, so that contexts made
+// from this one hang on it and need no goroutine that waits for its end.
+func (c *callContext) Value(key any) any {
+	if l := c.linked.Load(); l != nil {
+		return l.Value(key)
+	}
+	return c.Context.Value(key)
 }
 
 // end frees what Done made; the call is over.

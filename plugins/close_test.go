@@ -78,6 +78,37 @@ func TestManagerCloseCutsCallsShort(t *testing.T) {
 	}
 }
 
+// TestCallContext: a call costs no goroutine that waits for its end, and its
+// context does not take back that it ended.
+func TestCallContext(t *testing.T) {
+	p := load(t, emitting((*guest).ok))
+	before, during := runtime.NumGoroutine(), 0
+	env := capability.Env{Emit: func(int32, []byte) error { during = runtime.NumGoroutine(); return nil }}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	wantClass(t, p.Call(ctx, plugins.Call{Entry: abi.ExportToolCall, Env: env}), plugins.OK)
+	if during > before {
+		t.Errorf("%d goroutines during the call, %d before", during, before)
+	}
+
+	m := newManager(t)
+	call := plugins.CallContext(t.Context(), m)
+	if err := call.Err(); err != nil {
+		t.Fatal(err)
+	}
+	plugins.CutOnly(m)
+	for range 2 {
+		if err := call.Err(); !errors.Is(err, context.Canceled) {
+			t.Errorf("after the cut: Err = %v, want canceled", err)
+		}
+		select {
+		case <-call.Done():
+		default:
+			t.Error("after the cut: not done")
+		}
+	}
+}
+
 func TestManagerCloseWaitsForCalls(t *testing.T) {
 	m, err := plugins.New(t.Context(), plugins.Options{})
 	if err != nil {

@@ -15,6 +15,7 @@ var errBusy = errors.New("all instances are busy")
 // of their coming. The zero gate is empty.
 type gate struct {
 	mu      sync.Mutex
+	most    int // as who came last had it
 	running int
 	waiting list.List // of chan struct{}, closed when its owner is in
 }
@@ -23,6 +24,8 @@ type gate struct {
 // ctx's, or errBusy after wait.
 func (g *gate) enter(ctx context.Context, most int, wait time.Duration) error {
 	g.mu.Lock()
+	g.most = most
+	g.admit() // the bound may have been raised
 	if g.running < most && g.waiting.Len() == 0 {
 		g.running++
 		g.mu.Unlock()
@@ -60,16 +63,23 @@ func (g *gate) giveUp(place *list.Element, in chan struct{}, err error) error {
 	return err
 }
 
-// leave lets the first in the queue in. A bound that was lowered meanwhile
-// holds again as soon as nobody waits.
+// leave makes room for the first in the queue.
 func (g *gate) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	first := g.waiting.Front()
-	if first == nil {
-		g.running--
-		return
+	g.running--
+	g.admit()
+}
+
+// admit lets in those who wait, the first first, as far as there is room.
+func (g *gate) admit() {
+	for g.running < g.most {
+		first := g.waiting.Front()
+		if first == nil {
+			return
+		}
+		g.waiting.Remove(first)
+		g.running++
+		close(first.Value.(chan struct{}))
 	}
-	g.waiting.Remove(first)
-	close(first.Value.(chan struct{}))
 }

@@ -18,18 +18,18 @@ type instance struct {
 	// clock is what the guest's clock showed last before its calls; none of
 	// them may see it go back.
 	clock *frame.Clock
-	// reserved is the most memory that it may ever have, in bytes.
-	reserved uint64
-	held     uint64 // bytes while idle, about
+	held  uint64 // bytes while idle, about
 }
 
 // acquire returns an instance for a call: an idle one of the tenant's, else one
-// made from the image, else a fresh one.
-func (p *Plugin) acquire(ctx context.Context, c Call) (*instance, error) {
+// made from the image, else a fresh one, whose start is on the budget of the
+// call: it takes place for each.
+func (p *Plugin) acquire(ctx context.Context, c Call, fuel *budget) (*instance, error) {
 	key := poolKey{p, c.Env.Tenant}
 	if p.image == nil {
 		f := newBootFrame()
-		in, err := p.fresh(ctx, c.Limits.MemoryBytes, f)
+		f.Fuel, f.Wall, f.Deadline = c.Limits.Fuel, c.Limits.Wall, time.Now().Add(c.Limits.Wall)
+		in, err := p.fresh(ctx, c.Limits.MemoryBytes, f, fuel)
 		if err != nil {
 			return nil, err
 		}
@@ -38,18 +38,15 @@ func (p *Plugin) acquire(ctx context.Context, c Call) (*instance, error) {
 	if size := p.image.Size(); size > c.Limits.MemoryBytes {
 		return nil, &startError{"image", fmt.Errorf("%w: %d bytes after its start, the limit is %d", engine.ErrMemory, size, c.Limits.MemoryBytes)}
 	}
-	for in := p.m.idle.take(key); in != nil; in = p.m.idle.take(key) {
-		if in.reserved >= c.Limits.MemoryBytes {
-			return in, nil
-		}
-		in.Close(ctx) // from before its limit was raised
+	if in := p.m.idle.take(key); in != nil {
+		return in, nil
 	}
 	in, err := p.image.Instantiate(ctx, c.Limits.MemoryBytes)
 	if err != nil {
 		return nil, &startError{"image", err}
 	}
 	p.m.count.made.Add(1)
-	return &instance{Instance: in, key: key, clock: p.clock, reserved: c.Limits.MemoryBytes}, nil
+	return &instance{Instance: in, key: key, clock: p.clock}, nil
 }
 
 // release makes an instance ready for the next call, or closes it.
@@ -66,20 +63,23 @@ func (p *Plugin) release(ctx context.Context, in *instance) {
 		return
 	}
 	p.m.count.restored.Add(1)
-	in.held = in.Resident()
+	in.held = in.Resident() + p.tables
 	p.m.idle.put(ctx, in)
 }
 
 // fresh returns a new instance whose start function and _initialize have run,
 // as part of no call: without input, powers, or any knowledge of a tenant, and
-// under the same clock and entropy on every host.
-func (p *Plugin) fresh(ctx context.Context, memory uint64, f *frame.Frame) (*engine.Instance, error) {
+// under the same clock and entropy on every host. They may use what is left of
+// fuel, until f's deadline.
+func (p *Plugin) fresh(ctx context.Context, memory uint64, f *frame.Frame, fuel *budget) (*engine.Instance, error) {
 	in, err := p.code.Instantiate(ctx, memory)
 	if err != nil {
 		return nil, &startError{"instantiate", err}
 	}
 	for _, export := range p.starts {
-		if _, err := in.Call(ctx, export, bootRun(f)); err != nil {
+		_, err := in.Call(ctx, export, fuel.run(f))
+		fuel.settle(in.FuelUsed())
+		if err != nil {
 			if in.GrowRefused() {
 				err = fmt.Errorf("%w: %w", engine.ErrMemory, err)
 			}
@@ -98,22 +98,11 @@ func partName(export string) string {
 	return export
 }
 
-// The budget of a start, which is the module's own code but no part of a call.
-const (
-	startWall = 10 * time.Second
-	startFuel = 20_000_000_000
-)
-
-// bootRun is a run before the snapshot, of what f tells.
-func bootRun(f *frame.Frame) engine.Run {
-	f.Deadline = time.Now().Add(f.Wall)
-	return engine.Run{Fuel: startFuel, Deadline: f.Deadline, Data: f}
-}
-
-// newBootFrame returns the frame of all that runs before the snapshot. Its
-// guest has no powers.
+// newBootFrame returns the frame of what runs before the snapshot. Its guest has
+// no powers, and finds the same on every host.
 func newBootFrame() *frame.Frame {
 	return &frame.Frame{
+		Pure:      true,
 		Powerless: true,
 		Clock:     frame.NewPureClock(),
 		Rand:      frame.NewRand(frame.InitSeed),

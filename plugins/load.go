@@ -95,6 +95,7 @@ func (m *Manager) load(ctx context.Context, name string, wasm []byte, packed boo
 	sum := sha256.Sum256(wasm)
 	p := &Plugin{
 		m: m, name: name, digest: "sha256:" + hex.EncodeToString(sum[:]),
+		tables:   tableBytes(mod.Tables),
 		breakers: breakers{rule: m.breaker}, freed: make(chan struct{}), gates: map[gateKey]*gate{},
 	}
 	if err := p.compile(ctx, mod, wasm); err != nil {
@@ -114,17 +115,17 @@ func (m *Manager) load(ctx context.Context, name string, wasm []byte, packed boo
 // compile rewrites and compiles the module, one module at a time: what an
 // author sends must not take the processors from the calls of others.
 func (p *Plugin) compile(ctx context.Context, mod *wasmbin.Module, wasm []byte) error {
-	rewritten, err := rewrite.Rewrite(wasm)
-	if err != nil {
-		return refused("%w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, compileWall)
-	defer cancel()
 	select {
 	case p.m.compiling <- struct{}{}:
 		defer func() { <-p.m.compiling }()
 	case <-ctx.Done():
 		return cutShort(ctx, fmt.Errorf("compile: %w", ctx.Err()))
+	}
+	ctx, cancel := context.WithTimeout(ctx, compileWall) // the wait is not its own doing
+	defer cancel()
+	rewritten, err := rewrite.Rewrite(wasm)
+	if err != nil {
+		return refused("%w", err)
 	}
 	p.code, err = p.m.engine.Compile(ctx, rewritten)
 	switch {
@@ -160,7 +161,7 @@ func (p *Plugin) discard(ctx context.Context) {
 // ready learns what the plugin is, checks that it can do it, and takes the
 // image that its calls begin with.
 func (p *Plugin) ready(ctx context.Context, mod *wasmbin.Module, wasm []byte, packed bool) error {
-	b := &boot{p: p, ctx: ctx}
+	b := newBoot(ctx, p)
 	defer b.close()
 	if err := b.describe(); err != nil {
 		return err
@@ -201,7 +202,7 @@ func (p *Plugin) checkMemory(ctx context.Context) error {
 			continue
 		}
 		c.Limits = c.Limits.withDefaults(c.Entry)
-		in, err := p.acquire(ctx, c)
+		in, err := p.acquire(ctx, c, &budget{left: c.Limits.Fuel})
 		if err != nil {
 			what := "start as a tool"
 			if pure(c.Entry) {

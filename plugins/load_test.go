@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/casemate/casemate/plugins"
@@ -221,6 +222,17 @@ func spin(edit func(g *guest)) []byte {
 	g.entry(abi.ExportMarker, w.I32(1)).entry(abi.ExportDescribe, forever, w.I32(0)).entry(abi.ExportToolCall, w.I32(0))
 	edit(g)
 	return g.Bytes()
+}
+
+// TestLoadWaitsForTheCompiler: the time that others take to compile is not the
+// module's.
+func TestLoadWaitsForTheCompiler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := managerWith(t, plugins.Options{})
+		release := plugins.HoldCompiler(m)
+		time.AfterFunc(10*time.Minute, release)
+		loadInto(t, m, counter(toolGuest))
+	})
 }
 
 func TestLoad(t *testing.T) {

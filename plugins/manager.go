@@ -48,6 +48,8 @@ type Options struct {
 	// Observe is told of each call after it ended, from the goroutine of the
 	// call. Nil drops it.
 	Observe func(Observation)
+
+	portable bool // see engine.Options
 }
 
 // defaultIdleBytes is the default of Options.IdleBytes.
@@ -109,7 +111,7 @@ func New(ctx context.Context, o Options) (*Manager, error) {
 		log = hclog.NewNullLogger()
 	}
 	host := []engine.HostModule{native.Module(), wasip1.Module(), wasip1.Env()}
-	eng, err := engine.New(ctx, engine.Options{CacheDir: o.CacheDir, Host: host})
+	eng, err := engine.New(ctx, engine.Options{CacheDir: o.CacheDir, Host: host, Portable: o.portable})
 	if err != nil {
 		return nil, fmt.Errorf("plugins: start: %w", err)
 	}

@@ -17,7 +17,8 @@ import (
 // module held after its start and warm-up: no call sees what another one left
 // behind. Instances are restored to that image between calls, and one only
 // ever works for one tenant. A module that changes what cannot be restored,
-// its tables above all, gets a fresh instance for each call instead.
+// its tables above all, gets a fresh instance for each call instead, whose start
+// the call pays for.
 type Plugin struct {
 	m         *Manager
 	name      string // what messages call it
@@ -29,6 +30,7 @@ type Plugin struct {
 	onRestore bool          // exports on_restore
 	image     *engine.Image // nil: a fresh instance for each call
 	clock     *frame.Clock  // as the image was taken
+	tables    uint64        // bytes that those of an instance take
 	breakers  breakers
 
 	mu     sync.Mutex

@@ -58,14 +58,17 @@ func TestPolicyInitIsConstant(t *testing.T) {
 	g := newGuest()
 	const at = 512
 	g.initialize(g.call("random_get", w.I32(at), w.I32(8)), w.Drop,
-		g.call("clock_time_get", w.I32(0), w.I64(0), w.I32(at+8)), w.Drop)
+		g.call("clock_time_get", w.I32(0), w.I64(0), w.I32(at+8)), w.Drop,
+		w.I32(at+16), g.call(abi.ImportBudget, w.I32(0)), w.I64Store,
+		w.I32(at+24), g.call(abi.ImportBudget, w.I32(1)), w.I64Store)
 	print := g.printer()
-	g.entry(abi.ExportRoute, g.report(print, w.Seq(w.I32(at), w.I64Load), w.Seq(w.I32(at+8), w.I64Load)))
+	g.entry(abi.ExportRoute, g.report(print, w.Seq(w.I32(at), w.I64Load), w.Seq(w.I32(at+8), w.I64Load),
+		w.Seq(w.I32(at+16), w.I64Load), w.Seq(w.I32(at+24), w.I64Load)))
 	wasm := g.describes(policyDesc).Bytes()
 	a := numbers(t, ask(t, load(t, wasm), plugins.Call{Seed: 1, NowMS: 99}))
 	b := numbers(t, ask(t, load(t, wasm), plugins.Call{Seed: 2, NowMS: 77}))
-	if fmt.Sprint(a) != fmt.Sprint(b) || a[0] == 0 {
-		t.Errorf("two images began with %v and %v, want the same entropy and time", a, b)
+	if fmt.Sprint(a) != fmt.Sprint(b) || a[0] == 0 || a[2] != 20_000 || a[3] != 20_000_000_000 {
+		t.Errorf("two images began with %v and %v, want the same entropy, time and budget", a, b)
 	}
 }
 

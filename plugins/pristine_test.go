@@ -48,39 +48,52 @@ func callGuest(ctx context.Context, p *plugins.Plugin, tool, arguments string, l
 // TestPristineInEveryLanguage: a counter in memory and one in a global read 1,
 // whatever the call before did to the instance, and cost the same fuel.
 func TestPristineInEveryLanguage(t *testing.T) {
-	const rounds = 150
 	for _, language := range testguests.Languages() {
-		t.Run(language, func(t *testing.T) {
-			p := load(t, testguests.Wasm(t, language))
-			if why := p.Unrestorable(); why != nil {
-				t.Fatalf("unrestorable: %v", why)
-			}
-			all := disturbances(language)
-			random := rand.New(rand.NewPCG(1, 2))
-			fuel := map[uint64]bool{}
-			for round := range rounds {
-				d := all[round%len(all)]
-				if round >= len(all) {
-					d = all[random.IntN(len(all))]
-				}
-				disturb(t, p, d)
-				res := callGuest(t.Context(), p, "count", `{}`, plugins.Limits{})
-				wantClass(t, res, plugins.OK)
-				var out struct {
-					Output struct{ Memory, Global int }
-				}
-				if err := json.Unmarshal(res.Output, &out); err != nil {
-					t.Fatal(err)
-				}
-				if out.Output.Memory != 1 || out.Output.Global != 1 {
-					t.Fatalf("after %s (%s): counters = %s, want 1 and 1", d.tool, d.want, res.Output)
-				}
-				fuel[res.Usage.Fuel] = true
-			}
-			if len(fuel) != 1 {
-				t.Errorf("the same call used %v fuel, want one value", fuel)
-			}
-		})
+		for name, o := range ways() {
+			t.Run(language+"/"+name, func(t *testing.T) {
+				testPristine(t, loadInto(t, managerWith(t, o), testguests.Wasm(t, language)), language)
+			})
+		}
+	}
+}
+
+// ways are those in which instances are restored: the best that the system has,
+// and the one that every system has.
+func ways() map[string]plugins.Options {
+	o := plugins.Options{Breaker: plugins.Breaker{Deaths: -1}}
+	return map[string]plugins.Options{"native": o, "portable": plugins.Portable(o)}
+}
+
+func testPristine(t *testing.T, p *plugins.Plugin, language string) {
+	t.Helper()
+	const rounds = 150
+	if why := p.Unrestorable(); why != nil {
+		t.Fatalf("unrestorable: %v", why)
+	}
+	all := disturbances(language)
+	random := rand.New(rand.NewPCG(1, 2))
+	fuel := map[uint64]bool{}
+	for round := range rounds {
+		d := all[round%len(all)]
+		if round >= len(all) {
+			d = all[random.IntN(len(all))]
+		}
+		disturb(t, p, d)
+		res := callGuest(t.Context(), p, "count", `{}`, plugins.Limits{})
+		wantClass(t, res, plugins.OK)
+		var out struct {
+			Output struct{ Memory, Global int }
+		}
+		if err := json.Unmarshal(res.Output, &out); err != nil {
+			t.Fatal(err)
+		}
+		if out.Output.Memory != 1 || out.Output.Global != 1 {
+			t.Fatalf("after %s (%s): counters = %s, want 1 and 1", d.tool, d.want, res.Output)
+		}
+		fuel[res.Usage.Fuel] = true
+	}
+	if len(fuel) != 1 {
+		t.Errorf("the same call used %v fuel, want one value", fuel)
 	}
 }
 

@@ -18,13 +18,11 @@ var ErrRefused = errors.New("refused")
 const maxBinary = 16 << 20
 
 // The bounds of tables, whose memory is the host's and not the guest's, in
-// elements of eight bytes each. With them the tables of an instance never take
-// more than 16 MiB.
+// elements of eight bytes each. With them, and with that of the rewriter for
+// what grows, the tables of an instance never take more than 16 MiB.
 const (
 	maxTables = 16      // how many
 	maxTable  = 1 << 20 // at the start, all of them together
-	// maxGrown is how far a table may grow that does not start with more.
-	maxGrown = 1 << 16
 )
 
 // The ABIs that a module may be built for. Only native/1 can be loaded.
@@ -127,6 +125,16 @@ func checkTables(tables []wasmbin.Limits) error {
 		return refused("its tables start with more than %d elements", maxTable)
 	}
 	return nil
+}
+
+// tableBytes returns how many bytes of the host's the tables of one instance
+// take.
+func tableBytes(tables []wasmbin.Limits) (n uint64) {
+	const element = 8
+	for _, t := range tables {
+		n += t.Min * element
+	}
+	return n
 }
 
 // maxListed bounds how many imports one message names.

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TenantLimits bound all calls for one tenant, of all plugins together. Zero
-// fields are no bound.
+// TenantLimits bound all calls of tools for one tenant, of all plugins together.
+// Zero fields are no bound.
 type TenantLimits struct {
 	FuelPerMinute uint64
 	Instances     int // calls at once

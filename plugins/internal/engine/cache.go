@@ -15,6 +15,15 @@ import (
 // keeps by its own version and by the bytes that it compiled; these depend on
 // the version of the rewriter, so another one would only leave garbage behind.
 func openCache(dir string) (wazero.CompilationCache, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("engine: cache: %w", err)
+	}
+	// What is checked is what is used: a link on the way may belong to somebody
+	// who points it elsewhere later.
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, fmt.Errorf("engine: cache: %w", err)
+	}
 	own := filepath.Join(dir, "rewrite-"+strconv.Itoa(rewrite.Version))
 	for _, d := range []string{dir, own} {
 		if err := privateDir(d); err != nil {

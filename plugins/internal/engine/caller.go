@@ -18,6 +18,10 @@ import (
 // costs.
 const fuelSlice = 1 << 18
 
+// turn is how long a guest keeps its processor before others get theirs. Less
+// would move it from processor to processor more often than its caches bear.
+const turn = int64(time.Millisecond)
+
 // spendCheck is how much fuel host functions may spend between two looks at
 // the clock: a copy of 64 KiB.
 const spendCheck = 4096
@@ -41,6 +45,7 @@ type Caller struct {
 	total      int64     // fuel of the call
 	granted    int64     // fuel handed to the guest so far
 	unchecked  int64     // fuel spent by host functions since the last look
+	gaveWay    int64     // when the processor was given away last, as clock counts
 	seesCancel bool
 	timed      context.Context // of Context; nil until asked for
 	cancel     context.CancelFunc
@@ -166,16 +171,17 @@ func (c *Caller) debit(fuel int64) {
 }
 
 // nextSlice is for a guest whose slice is used up. The end of the call's fuel
-// comes first, since it is the only reason that is the same in every run.
+// comes first, since it is the only reason that is the same in every run. A
+// canceled call gets no other slice, or a function that sees the cancel could
+// be called for ever.
 func (c *Caller) nextSlice() {
 	used := c.granted - int64(c.fuel.Get())
 	if used > c.total {
 		Abort(ErrFuel)
 	}
+	c.seesCancel = false
 	c.check()
-	// The machine code of guests is not preempted: this is where timers, the
-	// garbage collector and everybody else get their turn.
-	runtime.Gosched()
+	c.giveWay()
 	if c.refill != nil {
 		if err := c.refill(uint64(used)); err != nil {
 			Abort(err)
@@ -184,6 +190,15 @@ func (c *Caller) nextSlice() {
 	grant := min(c.in.slice, c.total-used)
 	c.granted = used + grant
 	c.fuel.Set(uint64(grant))
+}
+
+// giveWay lets timers and everybody else have the processor, if the guest had
+// it for long: its machine code is not preempted.
+func (c *Caller) giveWay() {
+	if clock()-c.gaveWay >= turn {
+		runtime.Gosched()
+		c.gaveWay = clock()
+	}
 }
 
 // check ends a call whose context or deadline has ended.

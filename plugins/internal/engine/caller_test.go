@@ -168,7 +168,7 @@ func TestSeesCancel(t *testing.T) {
 	host := engine.HostModule{Name: "h", Funcs: []engine.HostFunc{
 		fn("cancel", false, func(*engine.Caller) { cancel() }),
 		fn("sees", true, func(c *engine.Caller) {
-			c.Spend(1 << 20)
+			c.Spend(1 << 14)
 			reached = append(reached, c.Context().Err().Error())
 		}),
 		fn("other", false, func(*engine.Caller) {}),
@@ -194,6 +194,31 @@ func TestSeesCancel(t *testing.T) {
 				t.Errorf("call = %v, reached %s; want %s", err, got, want)
 			}
 		})
+	}
+}
+
+// TestSeesCancelEnds: what a canceled guest may still call does not keep it
+// alive: it has the rest of one slice.
+func TestSeesCancelEnds(t *testing.T) {
+	calls := 0
+	var cancel context.CancelFunc
+	host := engine.HostModule{Name: "h", Funcs: []engine.HostFunc{
+		{Name: "cancel", Fn: func(*engine.Caller, []uint64) { cancel() }},
+		{Name: "sees", SeesCancel: true, Fn: func(*engine.Caller, []uint64) { calls++ }},
+	}}
+	e := newEngine(t, engine.Options{Host: []engine.HostModule{host}})
+	var m w.Module
+	for _, f := range host.Funcs {
+		m.Import("h", f.Name, w.Sig("", ""))
+	}
+	m.Memory(1).Export("go", m.Func(w.Sig("", "i"), w.Call(0), w.Loop, w.Call(1), w.Br(0), w.End, w.Unreachable))
+	in := start(t, image(t, e, &m))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	cancel = stop
+	_, err := in.Call(ctx, "go", engine.Run{Fuel: 1 << 30})
+	if !errors.Is(err, context.Canceled) || calls == 0 || calls > 1<<18/engine.HostCallFuel {
+		t.Errorf("call = %v after %d calls, want canceled within a slice", err, calls)
 	}
 }
 

@@ -139,6 +139,18 @@ func TestCache(t *testing.T) {
 	if os.PathSeparator != '/' {
 		return // no mode bits to refuse
 	}
+	link, elsewhere := filepath.Join(t.TempDir(), "link"), t.TempDir()
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	e := newEngine(t, engine.Options{CacheDir: link, Host: []engine.HostModule{testHost}})
+	if err := errors.Join(os.Remove(link), os.Symlink(elsewhere, link)); err != nil {
+		t.Fatal(err)
+	}
+	compile(t, e, testGuest(2))
+	if left, err := filepath.Glob(filepath.Join(elsewhere, "*")); err != nil || len(left) > 0 {
+		t.Errorf("machine code went where a link pointed later: %v, %v", left, err)
+	}
 	for _, open := range []string{dir, filepath.Join(dir, "rewrite-1")} {
 		if err := os.Chmod(open, 0o722); err != nil {
 			t.Fatal(err)

@@ -133,7 +133,8 @@ func (e *Engine) Compile(ctx context.Context, m *rewrite.Module) (*Code, error) 
 	return &Code{engine: e, module: m, compiled: compiled}, nil
 }
 
-// compile turns a panic of the compiler into an error: its input is hostile.
+// compile turns a panic of the compiler into an error: its input is hostile. It
+// does not see one in wazero's own workers, which are what makes it stop.
 func (e *Engine) compile(ctx context.Context, wasm []byte) (_ wazero.CompiledModule, err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -86,14 +86,59 @@ func TestPageMapLies(t *testing.T) {
 	}
 }
 
+// manyPages is a memory of more pages than are copied back one by one, in pages
+// of 64 KiB where those of the system have 4.
+const manyPages = 160
+
+// TestPageMapFreezes: a page map that tells for ever what it told once is found
+// out, also when that was after the canary had been written to.
+func TestPageMapFreezes(t *testing.T) {
+	e := newEngine(t, engine.Options{Host: []engine.HostModule{testHost}})
+	var frozen []uint64
+	var at uintptr
+	engine.SetPageMap(e, func(buf []uint64, addr uintptr) error {
+		at = addr
+		if frozen != nil {
+			copy(buf, frozen)
+			return nil
+		}
+		return engine.ReadPageMap(buf, addr)
+	})
+	im := image(t, e, testGuest(manyPages))
+	in := start(t, im)
+	fill := func(c *engine.Caller) {
+		b, _ := c.Slice(0, manyPages<<16)
+		for i := range b {
+			b[i] = 0xff
+		}
+	}
+	for _, do := range []func(*engine.Caller){fill, func(*engine.Caller) {}} {
+		if _, err := in.Call(t.Context(), "run", engine.Run{Fuel: plenty.Fuel, Data: &state{run: do}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := in.Restore(); err != nil {
+			t.Fatal(err)
+		}
+		if frozen == nil { // as it is now, with every page dropped
+			frozen = make([]uint64, 1+manyPages<<16/os.Getpagesize())
+			if err := engine.ReadPageMap(frozen, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if !bytes.Equal(engine.Memory(in), engine.ImageBytes(im)) {
+		t.Error("memory is not that of the image")
+	}
+}
+
 // TestManyPages: beyond a number of pages, those that were written to are
 // dropped and not copied.
 func TestManyPages(t *testing.T) {
 	e := newEngine(t, engine.Options{Host: []engine.HostModule{testHost}})
-	im := image(t, e, testGuest(40))
+	im := image(t, e, testGuest(manyPages))
 	in := start(t, im)
 	fill := func(c *engine.Caller) {
-		b, _ := c.Slice(0, 40<<16)
+		b, _ := c.Slice(0, manyPages<<16)
 		for i := range b {
 			b[i] = 0xff
 		}

@@ -23,8 +23,9 @@ const MaxEmit = 64 << 10
 // Frame is one call. It belongs to one goroutine.
 type Frame struct {
 	Input []byte
-	// Pure is set for policies: there is nothing to emit to and nobody to
-	// call, and the budget is the limit however much of it is used.
+	// Pure is set for policies and before the snapshot: there is nothing to
+	// emit to and nobody to call, and the budget is the limit however much of
+	// it is used, so that all hosts tell the same.
 	Pure  bool
 	Clock *Clock
 	Rand  io.Reader

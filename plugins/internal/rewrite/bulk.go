@@ -4,6 +4,7 @@ package rewrite
 func (v *validator) memorySize(code byte, at uint32) {
 	v.memoryByte()
 	if code == 0x40 {
+		v.spend(growTrip)
 		v.pop(i32)
 		v.dynamic(markMemoryGrow, at, 2)
 	}
@@ -37,7 +38,11 @@ func (v *validator) reference(code byte, at uint32) {
 		if v.err == nil && v.r.Err() == nil && (v.m.declared == nil || !v.m.declared[f]) {
 			v.fail("undeclared function reference %d", f)
 		}
+		v.spend(refTrip)
 		v.mark(markRefFunc, at, f)
+		if !v.dead {
+			v.m.unrestore.add("ref.func")
+		}
 		v.push(funcref)
 	}
 }
@@ -100,6 +105,7 @@ func (v *validator) tableBulk(n, at uint32) {
 		v.dynamic(markTableCopy, at, 1)
 		v.m.unrestore.add("table.copy")
 	case 15: // table.grow
+		v.spend(growTrip)
 		elem := v.table()
 		v.pop(i32)
 		v.pop(elem)
@@ -132,6 +138,7 @@ func (v *validator) dynamic(kind markKind, at uint32, scratch byte) {
 		return
 	}
 	v.mark(kind, at, 0)
+	v.pressure.blocks += v.around(4) // for what is added around it
 	if !v.held {
 		v.fresh = -1
 	}

@@ -78,7 +78,7 @@ func (v *validator) check(t funcType, code []byte, at int) error {
 	v.b.code = code[r.Pos():]
 	v.r = wasmbin.NewReader(v.b.code, at+r.Pos())
 	v.types, v.ctrls, v.err, v.dead = v.types[:0], v.ctrls[:0], nil, false
-	v.pressure.reset(len(v.locals), len(v.b.code))
+	v.pressure.reset(v.locals, len(v.b.code))
 	v.b.marks[0] = len(v.m.marks)
 	v.held, v.loop, v.loops = false, 0, 0
 	v.block()
@@ -103,8 +103,15 @@ func (v *validator) check(t funcType, code []byte, at int) error {
 	if err := atMost("values to choose where ways meet", meetings, maxMeetings, at); err != nil {
 		return err
 	}
+	if err := atMost("basic blocks in a function", v.pressure.blocks, maxBlocks, at); err != nil {
+		return err
+	}
+	values := v.pressure.assigned + uint64(len(t.params)+v.pressure.highest)
+	if err := atMost("values to keep through blocks", v.pressure.blocks*values, maxLive, at); err != nil {
+		return err
+	}
 	v.b.marks[1] = len(v.m.marks)
-	v.b.frame = v.pressure.frame(t)
+	v.b.frame = v.b.atLeast(v.pressure.frame(t))
 	return nil
 }
 

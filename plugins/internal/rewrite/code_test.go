@@ -219,7 +219,7 @@ func TestFrame(t *testing.T) {
 	frame := func(code ...[]byte) int32 {
 		var m w.Module
 		m.Import("env", "f", w.Sig("", "i"))
-		m.Func(w.Sig("", ""), code...)
+		m.FuncRaw(m.Type(w.Sig("", "")), w.Seq([]byte{3, 1, 0x7f, 1, 0x7e, 40, 0x7b}, w.Seq(code...), w.End))
 		r := wasmbin.NewReader(body(t, m.Bytes(), 0), 0)
 		for r.Len() > 0 { // global.get stack, i32.const frame
 			if r.Byte() == 0x23 && r.Peek() == stack {
@@ -231,9 +231,20 @@ func TestFrame(t *testing.T) {
 		return 0
 	}
 	const n = 1000
-	versions := bytes.Repeat(w.Seq(w.Call(0), w.LocalSet(0), w.Call(0), w.Drop, w.LocalGet(0), w.Drop), n)
+	vector := w.Seq([]byte{0xfd, 12}, make([]byte, 16))
+	versions := bytes.Repeat(w.Seq(vector, w.LocalSet(2), w.Call(0), w.Drop, w.LocalGet(2), w.Drop), n)
 	operands := w.Seq(bytes.Repeat(w.Call(0), n), bytes.Repeat(w.Drop, n))
-	short := bytes.Repeat(w.Seq(w.Call(0), w.LocalSet(0), w.LocalGet(0), w.Drop), n)
+	short := bytes.Repeat(w.Seq(w.Call(0), w.LocalSet(0), w.LocalGet(0), w.Drop), 4)
+	long := bytes.Repeat(w.Seq(w.LocalGet(0), w.Drop), n)
+	var assign, read []byte
+	for i := range uint32(40) {
+		assign = w.Seq(assign, vector, w.LocalSet(2+i))
+		read = w.Seq(read, w.LocalGet(2+i), w.Drop)
+	}
+	leaving := w.Seq(w.LocalGet(0), w.BrIf(0), w.LocalGet(0), w.BrIf(1), w.LocalGet(0), w.BrIf(2))
+	blocks := w.Seq(w.Block, w.Block, w.Block, leaving, assign, w.End, w.End, w.End, w.Call(0), w.Drop, read)
+	again := w.Seq(w.LocalGet(0), w.BrIf(0), w.End)
+	loops := w.Seq(w.Loop, w.Loop, w.Loop, w.Call(0), w.Drop, read, assign, again, again, again)
 	leaf := w.Seq(bytes.Repeat(w.LocalGet(1), n), bytes.Repeat(w.Drop, n))
 	for _, tt := range []struct {
 		name        string
@@ -241,7 +252,10 @@ func TestFrame(t *testing.T) {
 		least, most int32
 	}{
 		{"one call", w.Seq(w.Call(0), w.Drop), 90, 110},
-		{"values that live across a call", versions, 4 * n, 5 * n},
+		{"values that live across a call", versions, 16 * n, 17 * n},
+		{"choices behind nested blocks", blocks, 3 * 40 * 16, 5 * 40 * 16},
+		{"rounds of nested loops", loops, 3 * 40 * 16, 5 * 40 * 16},
+		{"a caller with much code", w.Seq(w.Call(0), w.Drop, long), n / 2, n/2 + 10},
 		{"values that do not", short, 90, 110},
 		{"operands", operands, 4 * (n - 1), 5 * n},
 		{"a leaf with many operands", leaf, 7 * n, 9 * n},

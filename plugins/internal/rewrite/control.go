@@ -81,6 +81,9 @@ func (v *validator) brTable() {
 	if v.tooMany("targets of a br_table", uint64(n), maxBrTable) {
 		return
 	}
+	if !v.dead {
+		v.pressure.blocks += v.around(n) / 4 // they share what is costly of one
+	}
 	v.pop(i32)
 	arity := -1
 	for i := uint32(0); i <= n && v.r.Err() == nil && v.err == nil; i++ {
@@ -126,6 +129,7 @@ func (v *validator) call(code byte, at uint32) {
 		v.mark(markCallIndirect, at, 0)
 	}
 	v.popAll(t.params)
+	v.moves(len(t.params) + len(t.results))
 	v.spends()
 	v.pressure.outgoing = max(v.pressure.outgoing, passed(t))
 	v.pressure.call(v.types)

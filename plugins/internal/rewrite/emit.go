@@ -5,10 +5,10 @@ import "encoding/binary"
 // What an operation costs by its length.
 const (
 	copyShift = 4  // 16 bytes are one unit, as in host functions
-	growShift = 10 // a page of 64 KiB, likewise
+	growShift = 10 // a page of 64 KiB is 1,024 units: it costs more once it is touched
 	smallCopy = 1 << 10
 	pieceSize = 1 << 18
-	smallLeaf = 32 // units a function without calls and loops may take unchecked
+	smallLeaf = 16 // units a function without calls and loops may take unchecked
 )
 
 // emitter writes the bodies of the rewritten module.
@@ -250,6 +250,7 @@ func (e *emitter) exit(k mark) uint32 {
 // calls the fuel stays in its local.
 func (e *emitter) loopHead(k mark) {
 	k.held = e.around
+	k.val += uint32(k.of)
 	if k.val == 0 && e.b.holds && !k.held {
 		e.reload()
 	}

@@ -6,9 +6,9 @@ import "math"
 // with the basic block that runs as often as its own: what follows a block that
 // nothing branches out of runs as often as what came before it.
 type flow struct {
-	began   uint32 // when it began, in instructions
 	number  uint32 // of the function's blocks
 	calls   uint32 // calls before it
+	sets    uint32 // assignments before it
 	before  int    // mark charged before the block
 	head    int    // mark in front of a loop
 	loop    int    // the loop around the block, by index; 0: none
@@ -31,21 +31,29 @@ func (v *validator) mark(kind markKind, pos, val uint32) int {
 // block begins a basic block.
 func (v *validator) block() {
 	v.cur = v.mark(markBlock, v.pos(), 0)
+	v.pressure.blocks += v.around(1)
 	v.fresh = v.cur
 	v.b.holds = v.b.holds || v.held
 }
 
-// charge counts one instruction. A mark that charges loads the fuel.
-func (v *validator) charge() {
+// charge counts one instruction.
+func (v *validator) charge() { v.spend(1) }
+
+// spend charges units. A mark that charges loads the fuel.
+func (v *validator) spend(units uint32) {
 	if v.dead {
 		return
 	}
-	v.m.marks[v.cur].val++
-	v.b.cost++
+	v.m.marks[v.cur].val += units
+	v.b.cost += uint64(units)
 	if v.cur == v.fresh {
 		v.held = true
 	}
 }
+
+// around counts blocks once more for each loop that they are in, as compilers
+// do with what is live there.
+func (v *validator) around(blocks uint32) uint64 { return uint64(blocks) * uint64(1+v.loops) }
 
 // spends notes that the fuel global changes behind the fuel local.
 func (v *validator) spends() { v.held, v.fresh = false, -1 }
@@ -54,7 +62,7 @@ func (v *validator) spends() { v.held, v.fresh = false, -1 }
 // byte at.
 func (v *validator) beginFlow(op byte, at uint32) flow {
 	f := flow{
-		began: v.pressure.now, number: v.pressure.begin(), calls: v.b.calls,
+		number: v.pressure.begin(), calls: v.b.calls, sets: v.pressure.sets,
 		before: v.cur, head: -1, loop: v.loop, exit: math.MaxInt, dead: v.dead, skips: v.held, held: true,
 	}
 	switch {
@@ -65,6 +73,7 @@ func (v *validator) beginFlow(op byte, at uint32) flow {
 		v.held = true
 		v.loop = len(v.ctrls)
 		v.pressure.ways++
+		v.pressure.blocks += v.around(1)
 	case op == 0x04:
 		v.block()
 	}
@@ -91,6 +100,7 @@ func (v *validator) fork(c *control, i int, at uint32) {
 	case i < v.loop && !v.held && len(c.labelTypes()) == 0:
 		k := v.mark(markExit, at, v.m.marks[v.cur].val)
 		v.m.marks[k].of = int32(v.cur)
+		v.pressure.blocks += v.around(1)
 		v.b.holds = v.b.holds || v.held
 	default:
 		v.block()
@@ -116,9 +126,12 @@ func (v *validator) endFlow(c *control, i int) {
 		outer := &v.ctrls[i-1]
 		outer.exit = min(outer.exit, c.exit)
 	}
-	if c.head >= 0 && v.b.calls == c.calls {
-		v.m.marks[c.head].val = 1
-		v.b.holds = true
+	if c.head >= 0 {
+		v.loopMoves(c)
+		if v.b.calls == c.calls {
+			v.m.marks[c.head].val = 1
+			v.b.holds = true
+		}
 	}
 	v.loop = c.loop
 	v.meet(c, i)
@@ -148,11 +161,10 @@ func (v *validator) meet(c *control, i int) {
 	if target {
 		held = held && c.held
 	}
-	if target || ways > 1 {
+	meets := target || ways > 1
+	if meets {
 		v.pressure.ways++
-		if v.pressure.called > c.began {
-			v.pressure.join(c.number)
-		}
+		v.pressure.join(c.number)
 	}
 	v.dead = c.dead || ways == 0 && !target
 	v.held, v.fresh = held, -1
@@ -164,5 +176,8 @@ func (v *validator) meet(c *control, i int) {
 		v.cur = first
 	default:
 		v.block()
+	}
+	if meets && i > 0 {
+		v.moves(v.pressure.assignedSince(c.sets) + len(c.typ.results))
 	}
 }

@@ -7,11 +7,10 @@ package rewrite
 //
 // The numbers are calibrated against the frames that wazero 1.12 makes of
 // rewritten modules on amd64. Summed over the functions of a guest, the
-// estimate is 1.0 to 1.5 times the frames (Go 1.4, Haskell 1.5), at the median
-// 1.0 to 1.5, too, and for one function in twenty below 0.6 or above 2.5 unless
-// it is a leaf that needs none. Functions made to have large frames, of 500
-// assignments, operands, conditions, loops or blocks of a br_table, come out at
-// 0.75 to 1.25; the lowest seen anywhere is 0.3.
+// estimate is 1.0 to 1.9 times the frames (Go 1.5, Haskell 1.6). Functions made
+// to have large frames, of 500 assignments, operands, conditions, loops or
+// blocks of a br_table, or with 400 locals that differ behind each of ten nested
+// blocks or loops, come out at 0.5 to 2; the lowest seen anywhere is 0.3.
 const (
 	frameBase = 96 // return address, frame pointer, saved registers, alignment
 	slot      = 8
@@ -28,6 +27,8 @@ type pressure struct {
 	calls    uint32
 	locals   []assignment
 	assigned uint64   // locals that are assigned at all
+	sets     uint32   // assignments
+	blocks   uint64   // basic blocks, see validator.around
 	ways     uint64   // places where several ways meet
 	opened   uint32   // blocks that have begun
 	ended    uint32   // joins
@@ -38,6 +39,8 @@ type pressure struct {
 	highest  int      // most operands
 	perCall  uint64
 	spilled  uint64
+	carried  uint64 // bytes of what the rounds of loops hand on
+	widest   uint64 // bytes of the largest local
 	chained  uint64 // spilled, too, where locals alone are more than the registers
 	outgoing uint64 // bytes of stack that the arguments and results of a call take
 }
@@ -77,16 +80,19 @@ func onStack(types []byte) uint64 {
 	return total
 }
 
-// reset begins a function of so many locals and bytes of code.
-func (p *pressure) reset(locals, code int) {
+// reset begins a function with these locals and so many bytes of code.
+func (p *pressure) reset(locals []byte, code int) {
 	blocks := code/3 + 2
 	if cap(p.sums) < blocks {
 		p.sums = make([]uint32, 2*blocks)
 	}
-	if cap(p.locals) < locals {
-		p.locals = make([]assignment, 2*locals)
+	if cap(p.locals) < len(locals) {
+		p.locals = make([]assignment, 2*len(locals))
 	}
-	*p = pressure{locals: p.locals[:locals], sums: p.sums[:blocks], now: 1}
+	*p = pressure{locals: p.locals[:len(locals)], sums: p.sums[:blocks], now: 1}
+	for _, t := range locals {
+		p.widest = max(p.widest, size(t))
+	}
 	clear(p.locals)
 	clear(p.sums)
 }
@@ -149,6 +155,7 @@ func (p *pressure) joined(a *assignment, t byte) {
 // lives on.
 func (p *pressure) set(local uint32, t byte) {
 	a := &p.locals[local]
+	p.sets++
 	if a.at == 0 {
 		p.assigned++
 	}
@@ -158,15 +165,20 @@ func (p *pressure) set(local uint32, t byte) {
 	*a = assignment{at: p.now, opened: p.opened, merged: p.ended, seen: p.ended, calls: p.calls}
 }
 
+// assignedSince bounds how many locals were assigned since there had been so
+// many assignments.
+func (p *pressure) assignedSince(sets uint32) int {
+	return int(min(uint64(p.sets-sets), p.assigned))
+}
+
 // begin notes that a block begins and returns its number.
 func (p *pressure) begin() uint32 {
 	p.opened++
 	return p.opened
 }
 
-// join notes that a block has ended behind which several ways meet, and in
-// which there was a call: a local that was assigned after its beginning has
-// one more value.
+// join notes that a block has ended behind which several ways meet: a local
+// that was assigned after its beginning has one more value.
 func (p *pressure) join(number uint32) {
 	p.ended++
 	p.joinedAt = p.now
@@ -185,7 +197,7 @@ func (p *pressure) merges(number uint32) (n uint32) {
 
 // frame is the estimate in bytes.
 func (p *pressure) frame(t funcType) uint32 {
-	total := frameBase + passed(t) + p.outgoing + p.perCall
+	total := frameBase + passed(t) + p.outgoing + p.perCall + p.carried
 	if p.highest+len(p.locals) > registers {
 		total += p.spilled
 	}

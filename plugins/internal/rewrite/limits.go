@@ -24,7 +24,9 @@ const (
 	maxNesting   = 1 << 14
 	maxLoops     = 1 << 8 // one in another
 	maxBrTable   = 1 << 16
-	maxMeetings  = 1 << 19 // assigned locals times places where ways meet, in a function
+	maxBlocks    = 1 << 14 // basic blocks in a function; one in loops counts for each of them, too
+	maxLive      = 1 << 21 // values times basic blocks
+	maxMeetings  = 1 << 18 // assigned locals times places where ways meet, in a function
 	maxMarks     = 1 << 22 // basic blocks and calls, all functions together
 	maxMoves     = 1 << 25 // operands that calls, blocks and branches take and give, all together
 	maxReasons   = 16      // named, of those why a module is not restorable

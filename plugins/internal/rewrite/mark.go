@@ -4,7 +4,7 @@ package rewrite
 type mark struct {
 	pos  uint32 // in the body, after its locals
 	val  uint32
-	of   int32 // markExit: the mark that its block is charged by
+	of   int32 // markExit: the mark that its block is charged by; markLoop: units that are never paid back
 	kind markKind
 	held bool // the fuel local holds what the global does
 }

@@ -139,6 +139,10 @@ func TestRewriteRefusesCode(t *testing.T) {
 	for i := range uint32(600) {
 		choose = append(choose, w.I32(1), w.LocalSet(i), w.Block, w.LocalGet(0), w.BrIf(0), w.End, w.Block, w.LocalGet(0), w.BrIf(0), w.End)
 	}
+	var keep [][]byte // many operands under many blocks
+	keep = append(keep, bytes.Repeat(w.LocalGet(0), 1000), bytes.Repeat(w.Seq(w.LocalGet(0), w.BrIf(0)), 3000), bytes.Repeat(w.Drop, 1000))
+	jumps := w.Seq(w.LocalGet(0), w.BrTable(make([]uint32, 12000)...))
+	inner := w.Seq(bytes.Repeat(w.Loop, 100), bytes.Repeat(w.Seq(w.LocalGet(0), w.BrIf(0), w.End), 100))
 	for _, tt := range []struct {
 		name string
 		code []byte
@@ -179,6 +183,11 @@ func TestRewriteRefusesCode(t *testing.T) {
 		{"nested loops", nest(w.Loop, 300), large, "nested loops"},
 		{"br_table", w.Seq(w.I32(0), []byte{0x0e}, u32(1<<17)), large, "targets"},
 		{"values to choose", w.Seq(choose...), large, "values to choose"},
+		{"basic blocks", bytes.Repeat(w.Seq(w.LocalGet(0), w.BrIf(0)), 1<<14), large, "basic blocks"},
+		{"bulk operations", bytes.Repeat(w.Seq(w.I32(0), w.MemoryGrow, w.Drop), 1<<12), large, "basic blocks"},
+		{"values to keep", w.Seq(keep...), large, "values to keep"},
+		{"values to keep for a br_table", w.Seq(keep[0], w.Block, jumps, w.End, keep[2]), large, "values to keep"},
+		{"values to keep in loops", w.Seq(keep[0], inner, keep[2]), large, "values to keep"},
 	} {
 		var m w.Module
 		m.FuncRaw(m.Type(w.Sig("", "")), w.Seq([]byte{1}, u32(700), []byte{0x7f}, tt.code, w.End))

@@ -211,11 +211,12 @@ func TestUnrestorable(t *testing.T) {
 		{w.Seq([]byte{0xfc, 13, 0}), "elem.drop"},
 		{w.Seq(three, []byte{0xfc, 14, 0, 0}), "table.copy"},
 		{w.Seq(w.TableGrow(0, 1), w.Drop), "table.grow"},
+		{w.Seq(w.RefFunc(0), w.Drop), "ref.func"},
 		{w.Seq(w.I32(0), null, w.I32(0), []byte{0xfc, 17, 0}), "table.fill"},
 	} {
 		var m w.Module
 		m.Func(w.Sig("", ""), tt.code, tt.code)
-		m.Memory(1).Table(1).Elem([]byte{1, 0, 0}).DataRaw([]byte{1, 0}).DataCount()
+		m.Memory(1).Table(1).Elem([]byte{1, 0, 1, 0}).DataRaw([]byte{1, 0}).DataCount()
 		if got := strings.Join(mustRewrite(t, m.Bytes()).Unrestorable, ", "); got != tt.want {
 			t.Errorf("%x = %q, want %q", tt.code, got, tt.want)
 		}

@@ -67,14 +67,14 @@ func (v *validator) push(t byte) {
 	}
 }
 
-// moves counts work that a few bytes of code can ask for.
-func (v *validator) moves(n int) {
+// handled counts work that a few bytes of code can ask for.
+func (v *validator) handled(n int) {
 	v.m.moves += uint64(n)
 	v.tooMany("operands of calls and blocks", v.m.moves, maxMoves)
 }
 
 func (v *validator) pushAll(types []byte) {
-	v.moves(len(types))
+	v.handled(len(types))
 	for _, t := range types {
 		v.push(t)
 	}
@@ -99,7 +99,7 @@ func (v *validator) pop(want byte) byte {
 }
 
 func (v *validator) popAll(types []byte) {
-	v.moves(len(types))
+	v.handled(len(types))
 	for i := len(types) - 1; i >= 0; i-- {
 		v.pop(types[i])
 	}

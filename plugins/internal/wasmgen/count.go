@@ -1,15 +1,19 @@
 package wasmgen
 
-// What the rewriter charges for many bytes and for new pages.
+// What the rewriter charges for many bytes and for new pages, and for what
+// leaves the machine code.
 const (
 	bytesShift = 4  // 16 bytes are one instruction
 	pageShift  = 10 // a page is 1,024
+	growTrip   = 64
+	refTrip    = 1024
 )
 
 // Counted returns the module of Generate with code that counts the instructions
 // that it runs in the global "count", an exported mutable i64. nop, block, loop,
 // else and end are no instructions here. What works on many bytes, elements or
-// pages counts more: one for each 16 bytes or each element, 1,024 for a page.
+// pages counts more: one for each 16 bytes or each element, 1,024 for a page; so
+// do memory.grow and table.grow, by 64, and ref.func, by 1,024.
 func Counted(seed []byte) []byte {
 	m := newModule(seed)
 	m.counted = true
@@ -18,11 +22,16 @@ func Counted(seed []byte) []byte {
 
 // count counts the instruction that follows.
 func (b *body) count(code uint32) {
+	n := int64(1)
 	switch code {
 	case 0x01, 0x02, 0x03, 0x05, 0x0b:
 		return
+	case 0x40, 0xfc000f:
+		n += growTrip
+	case 0xd2:
+		n += refTrip
 	}
-	b.add(func() { b.raw(0x42, 1) })
+	b.add(func() { b.raw(appendS64([]byte{0x42}, n)...) })
 }
 
 // add adds what value leaves, an i64, to the count.

@@ -7,6 +7,7 @@ package wasip1
 import (
 	"encoding/binary"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/casemate/casemate/plugins/internal/engine"
@@ -159,12 +160,17 @@ func procExit(c call) errno {
 // maxRandom bounds one random_get, in bytes. Nobody needs more at once.
 const maxRandom = 1 << 20
 
+// randomPiece is how many bytes are made between two looks at the clock. The
+// host's entropy takes far longer than a copy, so a byte costs one fuel.
+const randomPiece = 4 << 10
+
 func randomGet(c call) errno {
 	buf := c.at(c.u32(0), c.u32(1))
 	if len(buf) > maxRandom {
 		return inval
 	}
-	for p := range c.Pieces(buf) {
+	for p := range slices.Chunk(buf, randomPiece) {
+		c.Spend(uint64(len(p)))
 		if _, err := io.ReadFull(c.f.Rand, p); err != nil {
 			engine.Abort(&frame.HostFault{Port: "random_get", Err: err})
 		}

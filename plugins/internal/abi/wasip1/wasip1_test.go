@@ -91,7 +91,7 @@ var calls = []struct {
 	args []int32
 	fuel uint64 // that one call uses at least
 }{
-	{"random_get", []int32{0, mib}, mib / 16},
+	{"random_get", []int32{0, mib}, mib},
 	{"fd_write", []int32{1, mib, 1024, 0}, 1024 * 65536},
 	{"fd_read", []int32{0, mib, 1024, 0}, 512},
 	{"clock_time_get", []int32{1, 0, 0}, 0},
