@@ -175,7 +175,7 @@ func TestPolicyThrottled(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 + 2*runtime.GOMAXPROCS(0) { // at least as many as there may be instances
 		wg.Go(func() {
-			p.Call(ctx, plugins.Call{Entry: abi.ExportRoute, Input: []byte("spin"), Limits: plugins.Limits{Wall: time.Hour}})
+			p.Call(ctx, plugins.Call{Entry: abi.ExportRoute, Input: []byte("spin"), Limits: plugins.Limits{Wall: time.Hour, Fuel: 1 << 60}})
 		})
 	}
 	var res plugins.Result
