@@ -6,7 +6,7 @@
 GO         ?= go
 GOFUMPT    ?= $(GO) run mvdan.cc/gofumpt@v0.12.0
 GOLANGCI   ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-GUESTFLAGS := -buildmode=c-shared -trimpath -ldflags="-s -w"
+GUESTFLAGS := -buildmode=c-shared -trimpath -ldflags=-w
 GUESTS     := $(patsubst %/main.go,%,$(wildcard policies/*/main.go examples/tools/*/main.go))
 WASM       := $(patsubst %,build/wasm/%.wasm,$(notdir $(GUESTS)))
 CASEMATE   := bin/casemate

@@ -21,9 +21,9 @@ func (b Breaker) withDefaults() Breaker {
 	return b
 }
 
-// deadly reports whether a call that ended so counts: the guest ended itself,
-// or used up what it may have. A deadline may be a slow network's fault.
-func deadly(c Class) bool { return c == Trap || c == Fuel || c == Memory || c == Depth }
+// deadly reports whether a call that ended so counts: the guest broke. That an
+// input costs more fuel or time than there is says nothing of the plugin.
+func deadly(c Class) bool { return c == Trap || c == Memory || c == Depth }
 
 // telling reports whether a call that ended so tells if the plugin lives: it
 // came to an end of its own.
@@ -50,7 +50,7 @@ type breaker struct {
 
 // allow reports whether a call may be made. After a time in the open it lets
 // one call through, which closes the breaker or opens it again.
-func (b *breakers) allow(tenant string, now time.Time) bool {
+func (b *breakers) allow(tenant string) bool {
 	if !b.any.Load() {
 		return true
 	}
@@ -60,7 +60,7 @@ func (b *breakers) allow(tenant string, now time.Time) bool {
 	switch {
 	case t == nil || t.until.IsZero():
 		return true
-	case now.Before(t.until) || t.trial:
+	case time.Now().Before(t.until) || t.trial:
 		return false
 	}
 	t.trial = true
@@ -68,11 +68,12 @@ func (b *breakers) allow(tenant string, now time.Time) bool {
 }
 
 // note counts how a call ended and reports whether that opened the breaker.
-func (b *breakers) note(tenant string, class Class, now time.Time) (opened bool) {
+func (b *breakers) note(tenant string, class Class) (opened bool) {
 	died := deadly(class) && b.rule.Deaths > 0
 	if !died && !b.any.Load() {
 		return false
 	}
+	now := time.Now()
 	b.any.Store(true)
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -40,11 +40,11 @@ func (p *Plugin) Call(ctx context.Context, c Call) Result {
 // admitted makes the call if neither the breaker nor a bound is in its way.
 func (p *Plugin) admitted(ctx *callContext, c Call, o *Observation) (res Result) {
 	tenant := c.Env.Tenant
-	if !p.breakers.allow(tenant, time.Now()) {
+	if !p.breakers.allow(tenant) {
 		return ended(Unavailable, "the plugin died too often: it is not called for a while")
 	}
 	defer func() { // also when the host panics, or a trial would never end
-		if o.Opened = p.breakers.note(tenant, res.Class, time.Now()); o.Opened {
+		if o.Opened = p.breakers.note(tenant, res.Class); o.Opened {
 			p.m.log.Warn("breaker opened: the plugin died too often and is not called for a while",
 				"plugin", p.name, "entry", c.Entry, "tenant", tenant, "class", string(res.Class))
 		}

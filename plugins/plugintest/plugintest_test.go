@@ -199,6 +199,16 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestDeclaredTimeout: a tool has the time that it declares, not the default.
+func TestDeclaredTimeout(t *testing.T) {
+	g := newGuest()
+	wasm := g.entry(abi.ExportToolCall, w.Loop, w.Br(0), w.End, w.I32(0)).bytes(strings.Replace(tool, `"effects"`, `"timeout_ms":5,"effects"`, 1))
+	res, err := plugintest.Run(t.Context(), wasm, "probe", nil)
+	if err != nil || res.Class != plugins.Deadline {
+		t.Errorf("run = %s (%s), %v; want guest_deadline", res.Class, res.Detail, err)
+	}
+}
+
 func TestBench(t *testing.T) {
 	g := newGuest()
 	wasm := g.entry(abi.ExportRetry, g.says(`{"v":1,"action":"fail"}`), w.I32(0)).bytes(policy)

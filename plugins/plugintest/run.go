@@ -24,7 +24,7 @@ func Run(ctx context.Context, wasm []byte, tool string, arguments json.RawMessag
 		if err := hasTool(p.Descriptor(), tool); err != nil {
 			return err
 		}
-		res = p.Call(ctx, toolCall(tool, arguments, newState(p.Descriptor())))
+		res = p.Call(ctx, within(p.Descriptor(), toolCall(tool, arguments, newState(p.Descriptor()))))
 		return nil
 	})
 	return res, err
@@ -114,7 +114,7 @@ func benchCall(d abi.Descriptor, tool string, arguments json.RawMessage) (plugin
 	if err := hasTool(d, tool); err != nil {
 		return plugins.Call{}, "", err
 	}
-	c := toolCall(tool, arguments, newState(d))
+	c := within(d, toolCall(tool, arguments, newState(d)))
 	if arguments == nil {
 		arguments = json.RawMessage("{}")
 	}

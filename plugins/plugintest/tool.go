@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/casemate/casemate/plugins"
 	"github.com/casemate/casemate/sdk/abi"
@@ -127,6 +128,24 @@ func (k *kit) expected(c ToolCase, s *state) {
 	case !sameJSON(out.Output, c.Output):
 		k.problem(check, "got output %s, want %s", brief(out.Output), brief(c.Output))
 	}
+}
+
+// within gives a call of a tool the time that the tool declares, as a host does.
+func within(d abi.Descriptor, c plugins.Call) plugins.Call {
+	if c.Entry != abi.ExportToolCall {
+		return c
+	}
+	var called struct {
+		Tool string `json:"tool"`
+	}
+	// The kit wrote the envelope itself.
+	_ = json.Unmarshal(c.Input, &called)
+	for _, t := range d.Tools {
+		if t.Name == called.Tool {
+			c.Limits.Wall = time.Duration(t.TimeoutMS) * time.Millisecond
+		}
+	}
+	return c
 }
 
 // toolCall returns a call of a tool in a state; nil arguments are {}, nil

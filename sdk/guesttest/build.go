@@ -18,7 +18,7 @@ func Build(t testing.TB, dir string) []byte {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "guest.wasm")
 	cmd := exec.CommandContext(t.Context(), "go", "build",
-		"-buildmode=c-shared", "-ldflags=-s -w", "-trimpath", "-o", out, ".")
+		"-buildmode=c-shared", "-ldflags=-w", "-trimpath", "-o", out, ".")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=")
 	if text, err := cmd.CombinedOutput(); err != nil {

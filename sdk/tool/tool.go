@@ -17,7 +17,7 @@
 //
 // It is built by
 //
-//	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -ldflags="-s -w" -trimpath -o greeter.wasm .
+//	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -ldflags=-w -trimpath -o greeter.wasm .
 //
 // Every call finds the plugin as it was after initialisation and warm-up: a
 // package variable that a handler changes is not seen by the next call, and

@@ -225,7 +225,7 @@ func buildAll(t *testing.T) string {
 	} {
 		wasm := filepath.Join(dir, "build", "wasm", filepath.Base(guest)+".wasm")
 		runIn(t, root, wasip1,
-			"go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", wasm, "./"+guest)
+			"go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-w", "-o", wasm, "./"+guest)
 		runIn(t, root, nil, casemate, "plugin", "pack", wasm)
 	}
 	return dir
