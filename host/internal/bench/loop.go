@@ -44,8 +44,8 @@ func (s *stopwatch) Do(ctx context.Context, c upstream.Call) (upstream.Reply, er
 	return reply, err
 }
 
-// Resolve, with the methods below, is one tool that answers at once: a real one's time is
-// benchTool's business.
+// Resolve, with the methods below, is one tool that answers at once: what a
+// real one takes is no part of the loop.
 func (s *stopwatch) Resolve(string, []response.Offer) loop.Toolset { return s }
 func (s *stopwatch) Release()                                      {}
 

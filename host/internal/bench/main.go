@@ -46,9 +46,6 @@ func run(ctx context.Context, wasm string, n int) (err error) {
 		}
 	}()
 	r := &report{}
-	if err := benchTool(ctx, r, wasm+"/calculator.wasm", n); err != nil {
-		return err
-	}
 	for _, db := range []struct {
 		name, url string
 		goal      time.Duration
