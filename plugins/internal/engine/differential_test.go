@@ -267,7 +267,9 @@ func FuzzFuel(f *testing.F) {
 }
 
 // count compares the calls of one module, and returns how many came to their
-// end. A call that traps is charged for the rest of its block, too.
+// end. A call that traps is charged for the rest of its block, too, and one of a
+// wide function for the values that are moved where its ways meet, which the
+// module does not count.
 func count(t *testing.T, seed []byte) (compared int) {
 	t.Helper()
 	rewritten := newTestbed(t, true)
@@ -278,11 +280,12 @@ func count(t *testing.T, seed []byte) (compared int) {
 	plain.provideImports(t)
 	plain.counts = true
 	counted := plain.trace(t, wasmgen.Counted(seed), 0, &metered)
+	wide := wasmgen.Wide(seed)
 	for i, c := range metered.calls {
 		o := counted.calls[i]
 		switch {
 		case c.name == instantiate || strings.HasPrefix(c.name, "import") || metered.endsAt(i):
-		case c.kind != "ok" && c.fuel < o.fuel, c.kind == "ok" && c.fuel != o.fuel:
+		case c.fuel < o.fuel, c.kind == "ok" && c.fuel != o.fuel && !wide:
 			t.Errorf("call %d, %s: %s: %d units of fuel for %d instructions", i, c.name, c.kind, c.fuel, o.fuel)
 		default:
 			compared++

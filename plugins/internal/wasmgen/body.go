@@ -35,6 +35,7 @@ func (m *module) makeBody(f int) []byte {
 	if m.one(24) { // a large frame
 		b.locals = append(b.locals, make100(V128)...)
 	}
+	m.wide = m.wide || len(b.locals) > 12
 	b.labels = []label{{types: s.results}}
 	switch {
 	case !m.wild || m.one(2):

@@ -64,6 +64,7 @@ type segment struct {
 type module struct {
 	*source
 	wild    bool // loops and recursion may have no end
+	wide    bool // a function has many locals
 	types   []sig
 	imports []int // indexes into Imports
 	funcs   []int // types of the functions with code
@@ -87,6 +88,14 @@ type module struct {
 // memory as memory.
 func Generate(seed []byte) []byte {
 	return newModule(seed).bytes()
+}
+
+// Wide reports whether a function of the module of Generate has so many locals
+// that more than a dozen values may be moved where ways meet.
+func Wide(seed []byte) bool {
+	m := newModule(seed)
+	m.bytes()
+	return m.wide
 }
 
 func newModule(seed []byte) *module {
