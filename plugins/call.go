@@ -27,7 +27,7 @@ func (p *Plugin) Call(ctx context.Context, c Call) Result {
 	}
 	call := &callContext{Context: ctx, m: p.m}
 	defer call.end()
-	c.Limits = c.Limits.withDefaults(c.Entry)
+	c.Limits = c.Limits.Over(DefaultLimits(c.Entry))
 	o := Observation{Plugin: p.name, Entry: c.Entry, Tenant: c.Env.Tenant}
 	res := p.admitted(call, c, &o)
 	if p.m.observe != nil {

@@ -24,23 +24,28 @@ const (
 	defaultCalls    = 256
 )
 
-// withDefaults fills what is zero with the defaults of entry's kind.
-func (l Limits) withDefaults(entry string) Limits {
-	d := Limits{
+// DefaultLimits returns the limits of a call of entry that says nothing else.
+func DefaultLimits(entry string) Limits {
+	l := Limits{
 		Fuel: toolFuel, Wall: toolWall, MemoryBytes: toolMemory, OutputBytes: toolOutput,
 		LogLines: defaultLogLines, LogBytes: defaultLogBytes, Emits: defaultEmits, Calls: defaultCalls,
 	}
 	if pure(entry) {
-		d.Fuel, d.Wall, d.MemoryBytes, d.OutputBytes = policyFuel, policyWall, policyMemory, policyOutput
+		l.Fuel, l.Wall, l.MemoryBytes, l.OutputBytes = policyFuel, policyWall, policyMemory, policyOutput
 	}
-	fill(&l.Fuel, d.Fuel)
-	fill(&l.Wall, d.Wall)
-	fill(&l.MemoryBytes, d.MemoryBytes)
-	fill(&l.OutputBytes, d.OutputBytes)
-	fill(&l.LogLines, d.LogLines)
-	fill(&l.LogBytes, d.LogBytes)
-	fill(&l.Emits, d.Emits)
-	fill(&l.Calls, d.Calls)
+	return l
+}
+
+// Over returns l with base where l sets nothing.
+func (l Limits) Over(base Limits) Limits {
+	fill(&l.Fuel, base.Fuel)
+	fill(&l.Wall, base.Wall)
+	fill(&l.MemoryBytes, base.MemoryBytes)
+	fill(&l.OutputBytes, base.OutputBytes)
+	fill(&l.LogLines, base.LogLines)
+	fill(&l.LogBytes, base.LogBytes)
+	fill(&l.Emits, base.Emits)
+	fill(&l.Calls, base.Calls)
 	return l
 }
 

@@ -201,7 +201,7 @@ func (p *Plugin) checkMemory(ctx context.Context) error {
 		if kind == abi.KindTool && !slices.Contains(p.desc.Kinds, kind) || kind != abi.KindTool && !isPolicy {
 			continue
 		}
-		c.Limits = c.Limits.withDefaults(c.Entry)
+		c.Limits = c.Limits.Over(DefaultLimits(c.Entry))
 		in, err := p.acquire(ctx, c, &budget{left: c.Limits.Fuel})
 		if err != nil {
 			what := "start as a tool"

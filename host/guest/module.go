@@ -49,7 +49,7 @@ func newModule(ctx context.Context, p *plugins.Plugin, s Source) (*module, error
 		return nil, fmt.Errorf("guest: %s: plugin %q is a plugin for %v, but is configured as %s", s.File, m.descriptor.Name, m.descriptor.Kinds, s.Role)
 	}
 	if s.Role != Tool {
-		m.limits = over(plugins.Limits{Fuel: policyFuel, Wall: policyWall}, s.Limits)
+		m.limits = s.Limits.Over(plugins.DefaultLimits(abi.ExportRoute))
 		return m, m.rehearse(ctx, s.Role)
 	}
 	return m, m.equip()

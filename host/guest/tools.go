@@ -83,7 +83,7 @@ func (s *toolset) Release() {
 // limits returns those of m's calls for the tenant: what was configured for it,
 // else for the plugin.
 func (s *toolset) limits(m *module) plugins.Limits {
-	return over(m.limits, s.catalog.options.TenantLimits(s.tenant, m.descriptor.Name))
+	return s.catalog.options.TenantLimits(s.tenant, m.descriptor.Name).Over(m.limits)
 }
 
 // maxCheckText bounds what the model is told of its arguments' mistake.

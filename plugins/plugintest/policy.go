@@ -9,10 +9,6 @@ import (
 	"github.com/casemate/casemate/sdk/abi"
 )
 
-// HalfBudget is the fuel that the largest question may cost at most, half of
-// what a policy has.
-const HalfBudget = 25_000_000
-
 // patience is the wall clock of the kit's questions. Fuel is exact, so it is
 // fuel that bounds them, however busy the machine is.
 const patience = time.Minute
@@ -24,10 +20,11 @@ func (k *kit) policy(kind string, decisions []PolicyCase) {
 	c := LargestQuestion(kind)
 	entry := c.Entry
 	if k.asked("purity of "+kind, entry, c.Input) != nil {
-		c.Limits.Fuel = HalfBudget
+		half := plugins.DefaultLimits(entry).Fuel / 2
+		c.Limits.Fuel = half
 		if res := k.call(0, c); res.Class != plugins.OK {
 			k.problem("budget of "+kind, "the largest question ends in %s with half of the budget (%d fuel): %s",
-				res.Class, HalfBudget, res.Detail)
+				res.Class, half, res.Detail)
 		}
 	}
 	for _, row := range decisions {

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"testing"
 
-	"github.com/casemate/casemate/plugins"
 	"github.com/casemate/casemate/plugins/plugintest"
 	"github.com/casemate/casemate/plugins/plugintest/plugintesting"
 	"github.com/casemate/casemate/sdk/abi"
@@ -38,19 +36,5 @@ func TestConformance(t *testing.T) {
 }
 
 func TestLivesLong(t *testing.T) {
-	ctx := t.Context()
-	m, err := plugins.New(ctx, plugins.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Close(context.WithoutCancel(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
-	p, err := m.Load(ctx, "route-default", guesttest.Build(t, "."))
-	if err != nil {
-		t.Fatal(err)
-	}
-	livesLong(t, p)
+	livesLong(t, plugintesting.Load(t, guesttest.Build(t, ".")))
 }

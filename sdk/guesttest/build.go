@@ -1,5 +1,5 @@
 // Package guesttest builds a guest for the tests of its own package and
-// replays the calls that its testdata expects. It runs no module itself: the
+// replays the decisions that its testdata expects. It runs no module itself: the
 // test brings what does.
 package guesttest
 

@@ -4,10 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"reflect"
-	"strings"
 	"testing"
-
-	"github.com/casemate/casemate/sdk/abi"
 )
 
 // Call is one call of a guest.
@@ -16,81 +13,17 @@ type Call struct {
 	Input []byte // the envelope of Entry
 	Seed  int64  // of a policy's question
 	NowMS int64  // of a policy's question
-	KV    map[string][]byte
 }
 
 // Result is how a call ended.
 type Result struct {
-	Output []byte            // when the call succeeded
-	Code   string            // name of the fail code, or the class of any other failure
-	Text   string            // of the failure
-	Puts   map[string][]byte // what a call that succeeded wrote; nil: it deleted the key
+	Output []byte // when the call succeeded
+	Code   string // name of the fail code, or the class of any other failure
+	Text   string // of the failure
 }
 
 // Caller calls a guest: a module, or its functions natively.
 type Caller func(t *testing.T, c Call) Result
-
-// toolRow is one row of a file of expected tool calls: output, or error with
-// a part of its text.
-type toolRow struct {
-	Name      string          `json:"name"`
-	Tool      string          `json:"tool"`
-	Key       string          `json:"idempotency_key"`
-	Arguments json.RawMessage `json:"arguments"`
-	Output    json.RawMessage `json:"output"`
-	Error     string          `json:"error"`
-	Text      string          `json:"text"`
-}
-
-// ReplayTool makes the tool calls that file expects, in order: each finds the
-// state that those before it left.
-func ReplayTool(t *testing.T, file string, call Caller) {
-	t.Helper()
-	var rows []toolRow
-	read(t, file, &rows)
-	state := make(map[string][]byte)
-	for _, row := range rows {
-		t.Run(row.Name, func(t *testing.T) {
-			input := encode(t, abi.ToolCall{
-				V: abi.Version, Tool: row.Tool, Arguments: row.Arguments,
-				Call: abi.CallInfo{
-					ResponseID: "resp_test", Step: "/1", Attempt: 1, IdempotencyKey: row.Key,
-					Tenant: "default", Model: "demo", DeadlineInMS: 30000,
-				},
-			})
-			got := call(t, Call{Entry: abi.ExportToolCall, Input: input, KV: state})
-			for key, value := range got.Puts {
-				if value == nil {
-					delete(state, key)
-					continue
-				}
-				state[key] = value
-			}
-			row.check(t, got)
-		})
-	}
-}
-
-func (row toolRow) check(t *testing.T, got Result) {
-	t.Helper()
-	if got.Code != row.Error {
-		t.Fatalf("got %q (%s), want %q", got.Code, got.Text, row.Error)
-	}
-	if row.Error != "" {
-		if !strings.Contains(got.Text, row.Text) {
-			t.Errorf("got text %q, want %q in it", got.Text, row.Text)
-		}
-		return
-	}
-	var result abi.ToolResult
-	if err := json.Unmarshal(got.Output, &result); err != nil {
-		t.Fatalf("output %q: %v", got.Output, err)
-	}
-	if result.V != abi.Version || result.IsError {
-		t.Errorf("got v %d, is_error %v", result.V, result.IsError)
-	}
-	same(t, result.Output, row.Output)
-}
 
 // policyRow is one row of a decision table.
 type policyRow struct {
@@ -153,13 +86,4 @@ func same(t *testing.T, got, want []byte) {
 	if !reflect.DeepEqual(g, w) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-}
-
-func encode(t *testing.T, v any) []byte {
-	t.Helper()
-	data, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
 }

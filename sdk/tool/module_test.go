@@ -12,6 +12,7 @@ import (
 
 	"github.com/casemate/casemate/plugins"
 	"github.com/casemate/casemate/plugins/capability"
+	"github.com/casemate/casemate/plugins/plugintest/plugintesting"
 	"github.com/casemate/casemate/sdk/abi"
 	"github.com/casemate/casemate/sdk/guesttest"
 )
@@ -19,21 +20,7 @@ import (
 // kit loads the module of testdata/kit.
 func kit(t *testing.T) *plugins.Plugin {
 	t.Helper()
-	ctx := t.Context()
-	m, err := plugins.New(ctx, plugins.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Close(context.WithoutCancel(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
-	p, err := m.Load(ctx, "kit", guesttest.Build(t, "testdata/kit"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return plugintesting.Load(t, guesttest.Build(t, "testdata/kit"))
 }
 
 // noState is a KV without entries.

@@ -24,26 +24,6 @@ import (
 	"github.com/casemate/casemate/sdk/tool/tooltest"
 )
 
-// load builds and loads the module.
-func load(t *testing.T) *plugins.Plugin {
-	t.Helper()
-	ctx := t.Context()
-	m, err := plugins.New(ctx, plugins.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Close(context.WithoutCancel(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
-	p, err := m.Load(ctx, "fetch", guesttest.Build(t, "."))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 // call makes one call that may send requests by web.
 func call(t *testing.T, p *plugins.Plugin, input []byte, web capability.HTTP) guesttest.Result {
 	t.Helper()
@@ -129,7 +109,7 @@ func TestServer(t *testing.T) {
 		Resolver: names.Resolver(),
 	})
 	defer web.Close()
-	p := load(t)
+	p := plugintesting.Load(t, guesttest.Build(t, "."))
 	for at, want := range map[string]string{
 		"docs.test/a":    `{"status":200,"content_type":"text/plain; charset=utf-8","text":"GET /a"}`,
 		"docs.test/away": "denied",

@@ -19,7 +19,7 @@ var law = []struct{ pkg, mayImport string }{
 	{"plugins/egress", "sdk/abi plugins/capability"},
 	{"plugins/egress/egresstest", ""},
 	{"plugins/plugintest", "plugins plugins/capability sdk/abi"},
-	{"plugins/plugintest/plugintesting", "plugins/plugintest"},
+	{"plugins/plugintest/plugintesting", "plugins plugins/plugintest"},
 	{"plugins/internal/testguests", "sdk/guesttest"},
 	{"plugins/internal/*", "sdk/abi plugins/manifest plugins/capability plugins/internal/* plugins/internal/*/*"},
 	{"plugins/internal/*/*", "sdk/abi plugins/manifest plugins/capability plugins/internal/* plugins/internal/*/*"},

@@ -1,11 +1,13 @@
-// Package plugintesting runs the conformance kit as a Go test. It adds no
-// check of its own.
+// Package plugintesting loads modules in Go tests and runs the conformance kit
+// on them. It adds no check of its own.
 package plugintesting
 
 import (
+	"context"
 	"os"
 	"testing"
 
+	"github.com/casemate/casemate/plugins"
 	"github.com/casemate/casemate/plugins/plugintest"
 )
 
@@ -33,4 +35,24 @@ func Check(t *testing.T, wasm []byte, cases string, o plugintest.Options) {
 			t.Log(f)
 		}
 	}
+}
+
+// Load loads a module for as long as t runs.
+func Load(t *testing.T, wasm []byte) *plugins.Plugin {
+	t.Helper()
+	ctx := t.Context()
+	m, err := plugins.New(ctx, plugins.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	p, err := m.Load(ctx, t.Name(), wasm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
