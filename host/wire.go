@@ -11,6 +11,7 @@ import (
 	"github.com/casemate/casemate/host/processor"
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
+	"github.com/casemate/casemate/host/store"
 	"github.com/casemate/casemate/host/stream"
 	"github.com/casemate/casemate/host/tenant"
 	"github.com/casemate/casemate/plugins"
@@ -38,7 +39,7 @@ func (h *Host) wire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := h.driver.SetLanes(ctx, lanes(c)); err != nil {
+	if err := h.store.SetLimits(ctx, store.Limits{Lanes: lanes(c)}); err != nil {
 		return err
 	}
 	h.api = api.New(api.Options{

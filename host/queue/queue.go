@@ -99,10 +99,21 @@ type Claim struct {
 	State      State
 	Failures   int
 	Reaps      int
-	Created    time.Time     // the database's clock
-	Age        time.Duration // at the time of the claim
-	Remaining  time.Duration // to the deadline at the time of the claim; 0: no deadline
-	Body       []byte
+	// Escalated is the model that serves this attempt in place of Model, "" for
+	// none. The request holds a slot of the lanes of both.
+	Escalated string
+	Created   time.Time     // the database's clock
+	Age       time.Duration // at the time of the claim
+	Remaining time.Duration // to the deadline at the time of the claim; 0: no deadline
+	Body      []byte
+}
+
+// Served returns the model that serves this attempt.
+func (c Claim) Served() string {
+	if c.Escalated != "" {
+		return c.Escalated
+	}
+	return c.Model
 }
 
 // Fence returns what the next write of this claim must find.
@@ -127,6 +138,9 @@ type Outcome struct {
 	Final bool
 	// Delay is the least time until the next claim, when To is Waiting.
 	Delay time.Duration
+	// Park keeps the whole lane from being claimed, or admitted to, for so long:
+	// its model was rate limited and has no other target. 0: no.
+	Park time.Duration
 	// Failures is how many of the request's failures this attempt spent and has
 	// not yet written.
 	Failures    int
@@ -137,8 +151,36 @@ type Outcome struct {
 
 // Lane is the queue of one tenant's requests for one model.
 type Lane struct {
-	Tenant string
-	Model  string
-	Weight float64 // share of the claims; 1 unless configured
-	Cap    int     // most requests claimed or processing; 0: no cap
+	Tenant  string
+	Model   string
+	Weight  float64 // share of the claims; 1 unless configured
+	Cap     int     // most requests claimed or processing; 0: no cap
+	Reserve Reserve // of Cap
 }
+
+// Gate caps what one tenant runs, of all its lanes together.
+type Gate struct {
+	Tenant  string
+	Cap     int // most requests claimed or processing; 0: no cap, and no gate
+	Reserve Reserve
+}
+
+// Reserve parts a cap between realtime and queued requests, so that neither
+// keeps the other out. Their sum is at most the cap less one.
+type Reserve struct {
+	// Realtime slots are never taken by queued requests.
+	Realtime int
+	// Queued slots are not taken by realtime requests while requests are queued.
+	Queued int
+}
+
+// Escalation runs queued requests of one model on another when their deadline
+// is near.
+type Escalation struct {
+	To     string        // the other model
+	Within time.Duration // of the deadline
+}
+
+// Patience orders a request without a deadline among those with one: in its
+// lane, and by how urgent it is, it counts as due so long after it came.
+const Patience = time.Hour

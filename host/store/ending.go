@@ -17,7 +17,7 @@ type Ending struct {
 // Move returns the change of state of the outcome.
 func (e Ending) Move() *Move {
 	o := e.Outcome
-	m := &Move{To: o.To, By: o.By, Delay: o.Delay, Class: o.Class, Code: o.Code}
+	m := &Move{To: o.To, By: o.By, Delay: o.Delay, Park: o.Park, Class: o.Class, Code: o.Code}
 	if o.To.Final() {
 		m.Result = &Result{Status: o.Status, ContentType: o.ContentType, Body: o.Body}
 	}

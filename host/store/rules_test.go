@@ -128,9 +128,9 @@ func TestNamesAreRefusedEverywhere(t *testing.T) {
 		{"KVUsed", usedErr, store.ErrInvalid},
 		{"Claim", claimErr, store.ErrInvalid},
 		{"Heartbeat", beatErr, store.ErrInvalid},
-		{"SetLanes name", s.SetLanes(ctx, []queue.Lane{{Tenant: "\x00", Model: "m"}}), store.ErrInvalid},
-		{"SetLanes weight", s.SetLanes(ctx, []queue.Lane{{Tenant: "t", Model: "m", Weight: math.NaN()}}), store.ErrInvalid},
-		{"SetLanes cap", s.SetLanes(ctx, []queue.Lane{{Tenant: "t", Model: "m", Cap: -1}}), store.ErrInvalid},
+		{"SetLimits name", s.SetLimits(ctx, store.Limits{Lanes: []queue.Lane{{Tenant: "\x00", Model: "m"}}}), store.ErrInvalid},
+		{"SetLimits weight", s.SetLimits(ctx, store.Limits{Lanes: []queue.Lane{{Tenant: "t", Model: "m", Weight: math.NaN()}}}), store.ErrInvalid},
+		{"SetLimits cap", s.SetLimits(ctx, store.Limits{Lanes: []queue.Lane{{Tenant: "t", Model: "m", Cap: -1}}}), store.ErrInvalid},
 	} {
 		if !errors.Is(c.got, c.want) {
 			t.Errorf("%s: got %v, want %v", c.name, c.got, c.want)

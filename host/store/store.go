@@ -26,17 +26,23 @@ type Driver interface {
 	// result is an error of the database: then nothing was committed.
 	Write(ctx context.Context, writes []Write) ([]error, error)
 
-	// Claim moves up to c.N pending requests to Claimed, by lanes: weighted
-	// start-time fair, within a lane by order, never beyond a lane's cap.
+	// Claim moves up to c.N pending requests to Claimed, by lanes: c.Urgent of
+	// them by the earliest head among lanes whose head is due within c.Window,
+	// the rest, and what the first left free, weighted start-time fair; both are
+	// charged to the same virtual time. Within a lane it goes by order, never
+	// beyond the cap of the lane or of its tenant's gate, less what is reserved
+	// for realtime requests. A lane that is capped, parked or empty costs it
+	// nothing. The error wraps queue.ErrLeaseLost when the worker was reaped.
 	Claim(ctx context.Context, c ClaimRequest) ([]queue.Claim, error)
 
-	// Heartbeat extends a worker's lease, or starts a worker.
+	// Heartbeat extends a worker's lease, or starts a worker, and shares out the
+	// slots of the targets that the beat names: see TargetUse.
 	Heartbeat(ctx context.Context, b Beat) (Pulse, error)
 
 	// Sweep moves on what time alone moves: waiting requests that are due,
 	// requests past their deadline, requests of dead workers, plugins' keys
-	// whose time is up; it recomputes lanes. Any number of hosts may call it at
-	// once.
+	// whose time is up, requests that ended longer ago than they are kept; it
+	// recomputes lanes. Any number of hosts may call it at once.
 	Sweep(ctx context.Context, s SweepRequest) (Swept, error)
 
 	// Cancel moves a request to Canceled where the state table allows it and
@@ -69,12 +75,23 @@ type Driver interface {
 	// their values.
 	KVUsed(ctx context.Context, tenant, plugin string) (keys int, bytes int64, err error)
 
-	// SetLanes creates or changes lanes. Setting a cap counts what runs.
-	SetLanes(ctx context.Context, lanes []queue.Lane) error
+	// SetLimits creates or changes lanes and gates. Setting a cap counts what
+	// runs; a gate without a cap goes.
+	SetLimits(ctx context.Context, l Limits) error
 
-	// Stats counts requests by state and lanes' counters; for tests, doctor
-	// and metrics, not for the request path.
+	// Watch calls f with hints that come from other hosts, and lets them have
+	// this host's, until ctx ends; then it returns nil. It heals a broken
+	// connection itself. Hints may be lost, late or wrong: they only make
+	// faster what polling and heartbeats do as well. f must not block.
+	Watch(ctx context.Context, f func(Hint)) error
+
+	// Stats counts requests by state and the counters of lanes and gates; for
+	// tests, metrics and operators, not for the request path.
 	Stats(ctx context.Context) (Stats, error)
+
+	// Inspect reads what a doctor looks at. It changes nothing and looks at
+	// every row that is not final.
+	Inspect(ctx context.Context) (Report, error)
 
 	Close() error
 }
@@ -110,6 +127,7 @@ type Move struct {
 	To    queue.State
 	By    queue.Cause
 	Delay time.Duration // not-before, when To is Waiting
+	Park  time.Duration // the lane is parked for at least so long from now; 0: as it is
 	Class queue.Class   // of a final state
 	Code  string        // of a final state that is an error
 	// Result is stored with a final state if the request's Store is set; else
@@ -194,14 +212,51 @@ func (e *LeaseLost) Error() string {
 // Unwrap returns queue.ErrLeaseLost.
 func (e *LeaseLost) Unwrap() error { return queue.ErrLeaseLost }
 
+// AtCap says which cap refused a realtime request. It wraps queue.ErrAtCap.
+type AtCap struct {
+	Tenant, Model string
+	Gate          bool // the tenant's cap, not the lane's
+	// Wait is how long the lane is parked yet; 0: it waits for a slot.
+	Wait time.Duration
+}
+
+func (e *AtCap) Error() string {
+	switch {
+	case e.Gate:
+		return fmt.Sprintf("store: tenant %q: gate: %s", e.Tenant, queue.ErrAtCap)
+	case e.Wait > 0:
+		return fmt.Sprintf("store: lane %q %q: parked for %s: %s", e.Tenant, e.Model, e.Wait, queue.ErrAtCap)
+	}
+	return fmt.Sprintf("store: lane %q %q: %s", e.Tenant, e.Model, queue.ErrAtCap)
+}
+
+// Unwrap returns queue.ErrAtCap.
+func (e *AtCap) Unwrap() error { return queue.ErrAtCap }
+
+// RetryAfter returns how long the client should wait, at least a second.
+func (e *AtCap) RetryAfter() time.Duration { return max(e.Wait, time.Second) }
+
 // ErrOutdated is returned for a database that a newer binary migrated.
 var ErrOutdated = errors.New("database is newer than this binary")
+
+// ErrInUse is returned for a database that takes one server only and has one.
+var ErrInUse = errors.New("database is in use by another server")
 
 // ClaimRequest asks for work.
 type ClaimRequest struct {
 	Worker int64
 	Models []string // only these
 	N      int      // at most
+	// Urgent of N are taken by earliest deadline; Store counts them out, one in
+	// five over time, so callers leave it 0.
+	Urgent int
+	Window time.Duration // a head that is due within it is urgent; 0: 10 min
+	// Escalate says, by model, which requests run on another model: those whose
+	// deadline is near, if the lane of the other model has a slot too.
+	Escalate map[string]queue.Escalation
+	// OnlyEscalate are models of Models that can serve nothing themselves now:
+	// only requests that are escalated are taken from their lanes.
+	OnlyEscalate []string
 }
 
 // Beat is one heartbeat.
@@ -212,6 +267,30 @@ type Beat struct {
 	Lease    time.Duration
 	Draining bool
 	Leave    bool // ends the lease now; the row stays while a request names it
+	Targets  []TargetUse
+}
+
+// TargetUse is what a worker says of an upstream target.
+type TargetUse struct {
+	Target string // "upstream/model"
+	// Limit is how many calls the target takes at once from the whole fleet; 0:
+	// any number, and then only Cooldown counts. The last host to say wins.
+	Limit int
+	// Keep is the part of its share that the worker may be using until it has
+	// the answer: the share is not made smaller than that. Want is what it could
+	// use.
+	Keep, Want int
+	// Cooldown is how long the target asked to be left alone; 0: it did not.
+	Cooldown time.Duration
+}
+
+// TargetShare is a worker's part of a target's limit. It lasts as long as the
+// worker's lease. The shares of a target never add up to more than its limit,
+// those of dead workers included until they are reaped or have left.
+type TargetShare struct {
+	Target   string
+	Slots    int           // of Limit; not set without one
+	Cooldown time.Duration // the longest that any worker said, less the time since
 }
 
 // Pulse is the answer to a Beat.
@@ -221,7 +300,20 @@ type Pulse struct {
 	Lost bool
 	// Held are the rows that name this worker: those it claimed or runs, and
 	// canceled ones that it has not let go of yet.
-	Held []Held
+	Held    []Held
+	Targets []TargetShare // of each target that the beat named
+}
+
+// Hint says that looking again may be worth it.
+type Hint struct {
+	Ready    bool  // requests became claimable
+	Canceled int64 // this worker has canceled requests to stop; 0: none
+}
+
+// Limits are the caps and weights that an operator sets.
+type Limits struct {
+	Lanes []queue.Lane
+	Gates []queue.Gate
 }
 
 // Held is one row that names a worker.
@@ -238,6 +330,9 @@ type SweepRequest struct {
 	Grace    time.Duration // a worker is dead this long after its lease ran out
 	MaxReaps int           // then Failed with class worker_lost
 	Limit    int           // of rows moved per kind in one transaction; 0: 500
+	// Keep is how long what ended is kept, with all that belongs to it but its
+	// usage; 0: for ever.
+	Keep time.Duration
 }
 
 // ExpireRounds is how many times Limit a sweep expires at most, requests and
@@ -249,6 +344,7 @@ const ExpireRounds = 20
 type Swept struct {
 	Promoted, Expired, Reaped, Lost int // Lost: reaped into Failed
 	Keys                            int // of plugins, whose time was up: removed
+	Removed                         int // requests that were kept long enough
 }
 
 // Parts says which parts of a request Get reads.
@@ -272,6 +368,7 @@ type Record struct {
 	Failures   int
 	Reaps      int
 	Worker     int64
+	Escalated  string // the model that serves the attempt in place of Model
 	Class      queue.Class
 	Code       string
 	Created    time.Time
@@ -297,20 +394,4 @@ type Cursor struct {
 type Tail struct {
 	State  queue.State
 	Events []response.Event
-}
-
-// Stats are counts for tests, doctor and metrics.
-type Stats struct {
-	States map[queue.State]int
-	Lanes  []LaneStat
-}
-
-// LaneStat is one lane with its counters.
-type LaneStat struct {
-	queue.Lane
-	Running int // the lane's counter; kept only where Cap is set
-	Owned   int // rows that occupy a slot: claimed, processing, or canceled and not let go of
-	Pending int
-	Ready   bool
-	VTime   float64
 }

@@ -109,23 +109,43 @@ func (s *Store) KVUsed(ctx context.Context, tenant, plugin string) (keys int, by
 	return s.driver.KVUsed(ctx, tenant, plugin)
 }
 
-// SetLanes creates or changes lanes. A weight of 0 is 1.
-func (s *Store) SetLanes(ctx context.Context, lanes []queue.Lane) error {
-	set := make([]queue.Lane, len(lanes))
-	for i, l := range lanes {
+// SetLimits creates or changes lanes and gates. A weight of 0 is 1.
+func (s *Store) SetLimits(ctx context.Context, l Limits) error {
+	set := Limits{Gates: l.Gates}
+	for _, l := range l.Lanes {
 		if l.Weight == 0 {
 			l.Weight = 1
 		}
-		if l.Tenant == "" || l.Model == "" || l.Cap < 0 || l.Weight < 0 || math.IsNaN(l.Weight) || math.IsInf(l.Weight, 0) {
-			return fmt.Errorf("store: lane %q %q: weight %g, cap %d: %w", l.Tenant, l.Model, l.Weight, l.Cap, ErrInvalid)
+		if l.Tenant == "" || l.Model == "" || l.Weight < 0 || math.IsNaN(l.Weight) || math.IsInf(l.Weight, 0) || !fits(l.Cap, l.Reserve) {
+			return fmt.Errorf("store: lane %q %q: weight %g, cap %d, reserve %+v: %w", l.Tenant, l.Model, l.Weight, l.Cap, l.Reserve, ErrInvalid)
 		}
 		if err := names("lane", l.Tenant, l.Model); err != nil {
 			return fmt.Errorf("store: %w", err)
 		}
-		set[i] = l
+		set.Lanes = append(set.Lanes, l)
 	}
-	return s.driver.SetLanes(ctx, set)
+	for _, g := range l.Gates {
+		if g.Tenant == "" || !fits(g.Cap, g.Reserve) {
+			return fmt.Errorf("store: gate %q: cap %d, reserve %+v: %w", g.Tenant, g.Cap, g.Reserve, ErrInvalid)
+		}
+		if err := names("gate", g.Tenant); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+	}
+	return s.driver.SetLimits(ctx, set)
 }
 
-// Stats counts requests by state and lanes' counters.
+// fits reports whether a reserve leaves a slot of the cap that anybody may take.
+func fits(limit int, r queue.Reserve) bool {
+	return limit >= 0 && r.Realtime >= 0 && r.Queued >= 0 &&
+		(r == queue.Reserve{} || r.Realtime < limit && r.Queued < limit-r.Realtime)
+}
+
+// Watch passes on hints of other hosts until ctx ends; see Driver.Watch.
+func (s *Store) Watch(ctx context.Context, f func(Hint)) error { return s.driver.Watch(ctx, f) }
+
+// Stats counts requests by state and the counters of lanes and gates.
 func (s *Store) Stats(ctx context.Context) (Stats, error) { return s.driver.Stats(ctx) }
+
+// Inspect reads what a doctor looks at.
+func (s *Store) Inspect(ctx context.Context) (Report, error) { return s.driver.Inspect(ctx) }

@@ -50,7 +50,7 @@ func (s *Store) WriteAsync(w Write, done func(error)) {
 func (s *Store) push(ctx context.Context, w Write, done func(error)) (*entry, error) {
 	e := &entry{write: w, size: w.size(), invalid: w.check(), done: done}
 	s.mu.Lock()
-	for !s.closed && !s.fits(e) {
+	for !s.closed && !s.roomFor(e) {
 		s.waiting++
 		space := s.space
 		s.mu.Unlock()
@@ -79,9 +79,9 @@ func (s *Store) push(ctx context.Context, w Write, done func(error)) (*entry, er
 	return e, nil
 }
 
-// fits reports whether there is room for e; s.mu is held. A write that is
+// roomFor reports whether there is room for e; s.mu is held. A write that is
 // larger than the whole queue gets in when it is empty.
-func (s *Store) fits(e *entry) bool {
+func (s *Store) roomFor(e *entry) bool {
 	return s.held == 0 || (s.held < s.o.MaxWrites && s.bytes+e.size <= s.o.MaxBytes)
 }
 

@@ -45,13 +45,16 @@ var law = []struct{ pkg, mayImport string }{
 	{"host/stream", "host/queue host/response host/store"},
 	{"host/loop", "sdk/abi host/queue host/response host/policy host/store host/stream host/upstream"},
 	{"host/processor", "sdk/abi host/queue host/response host/policy host/store host/stream host/upstream host/loop"},
+	{"host/share", "host/queue host/store"},
 	{"host/claimer", "host/queue host/response host/store"},
 	{"host/api", "host/queue host/response host/store host/stream host/tenant"},
 	{"host/guest", "plugins plugins/capability plugins/egress plugins/manifest plugins/plugintest sdk/abi host/queue host/response host/policy host/loop host/store"},
 
 	// The only place that wires, and what stands on it.
 	{"host", "host/* host/store/* plugins plugins/capability plugins/egress sdk/abi !host/store/storetest"},
-	{"host/cmd/*", "host plugins/plugintest"},
+	{"host/doctor", "host/queue host/store"},
+	{"host/queuebench", "host/queue host/store"},
+	{"host/cmd/*", "host host/doctor host/queuebench host/store plugins/plugintest"},
 	{"examples/embed", "host"},
 
 	// Support of tests and benchmarks.
@@ -59,6 +62,7 @@ var law = []struct{ pkg, mayImport string }{
 	{"host/internal/testdb", ""},
 	{"host/internal/testguest", "sdk/guesttest"},
 	{"host/internal/endtoend", ""},
+	{"host/internal/fleet", "host/internal/testdb"},
 	{"host/internal/bench", "host host/* host/store/* host/internal/* plugins plugins/* sdk/abi"},
 }
 
@@ -73,6 +77,7 @@ var owners = []owner{
 	{"github.com/prometheus/client_golang", "host/telemetry"},
 	{"github.com/jackc/pgx/v5", "host/store/postgres"},
 	{"modernc.org/sqlite", "host/store/sqlite"},
+	{"github.com/gofrs/flock", "host/store/sqlite"},
 	{"go.yaml.in/yaml/v3", "host/config"},
 	{"github.com/google/jsonschema-go", "plugins/manifest"},
 	{"github.com/hashicorp/go-hclog", "host host/* host/internal/* host/cmd/* plugins plugins/internal/*"},

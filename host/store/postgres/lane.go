@@ -5,7 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/store"
 )
 
 const ensureLanes = `
@@ -106,10 +106,10 @@ const parkLane = `
 update lane set parked = coalesce(running >= cap, false) or coalesce(parked_until > now(), false)
 where model = $1 and tenant = $2`
 
-// SetLanes creates or changes lanes and counts what runs in them, each in a
+// SetLimits creates or changes lanes and counts what runs in them, each in a
 // transaction of its own so that it never holds one lane and waits for another.
-func (d *driver) SetLanes(ctx context.Context, lanes []queue.Lane) error {
-	for _, l := range lanes {
+func (d *driver) SetLimits(ctx context.Context, limits store.Limits) error {
+	for _, l := range limits.Lanes {
 		err := d.call(ctx, "set lanes", func(ctx context.Context) error {
 			var b pgx.Batch
 			b.Queue("begin")

@@ -18,7 +18,7 @@ func TestNobodyWaitsInACircle(t *testing.T) {
 	d := open(t, testdb.Postgres(t))
 	defer d.Close()
 	lanes := []queue.Lane{{Tenant: "a", Model: "m", Weight: 1, Cap: 100}, {Tenant: "b", Model: "m", Weight: 1, Cap: 100}}
-	if err := d.SetLanes(t.Context(), lanes); err != nil {
+	if err := d.SetLimits(t.Context(), store.Limits{Lanes: lanes}); err != nil {
 		t.Fatal(err)
 	}
 	p, err := d.Heartbeat(t.Context(), store.Beat{Lease: time.Hour})

@@ -5,7 +5,7 @@ import (
 	"database/sql"
 	"errors"
 
-	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/store"
 )
 
 // lane returns the id of a lane, which it creates on demand.
@@ -63,10 +63,10 @@ const parkLane = `
 update lane set parked = (coalesce(running >= cap, 0) or coalesce(parked_until > ?2, 0))
 where id = ?1`
 
-// SetLanes creates or changes lanes and counts what runs in them.
-func (d *driver) SetLanes(ctx context.Context, lanes []queue.Lane) error {
-	return d.update(ctx, "set lanes", func(t *tx) error {
-		for _, l := range lanes {
+// SetLimits creates or changes lanes and counts what runs in them.
+func (d *driver) SetLimits(ctx context.Context, limits store.Limits) error {
+	return d.update(ctx, "set limits", func(t *tx) error {
+		for _, l := range limits.Lanes {
 			var limit any
 			if l.Cap > 0 {
 				limit = l.Cap

@@ -192,8 +192,8 @@ func testCapSetConcurrently(h *harness) {
 	h.hammer(6, 120, func(ctx context.Context) {
 		round++
 		l := queue.Lane{Tenant: tenant, Model: model, Weight: 1, Cap: []int{0, 4, 0, 9}[round%4]}
-		if err := h.d.SetLanes(ctx, []queue.Lane{l}); err != nil && ctx.Err() == nil {
-			h.Errorf("SetLanes: %v", err)
+		if err := h.d.SetLimits(ctx, store.Limits{Lanes: []queue.Lane{l}}); err != nil && ctx.Err() == nil {
+			h.Errorf("SetLimits: %v", err)
 		}
 		if _, err := h.d.Sweep(ctx, store.SweepRequest{}); err != nil && ctx.Err() == nil {
 			h.Errorf("Sweep: %v", err) // it heals a lane that slept through a hand-back

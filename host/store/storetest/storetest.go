@@ -291,8 +291,8 @@ func (h *harness) reap(maxReaps int) {
 
 func (h *harness) setLanes(lanes ...queue.Lane) {
 	h.Helper()
-	if err := h.d.SetLanes(h.Context(), lanes); err != nil {
-		h.Fatalf("SetLanes: %v", err)
+	if err := h.d.SetLimits(h.Context(), store.Limits{Lanes: lanes}); err != nil {
+		h.Fatalf("SetLimits: %v", err)
 	}
 }
 
