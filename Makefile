@@ -18,15 +18,16 @@ CGO  := $(filter 1,$(shell $(GO) env CGO_ENABLED))
 RACE := $(if $(CGO),-race)
 
 # Modules of their own, so that this one's go.mod stays clean.
-PEERS   := plugins/internal/bench/peers
-MODULES := examples/clients/go $(if $(CGO),$(PEERS))
+PEERS      := plugins/internal/bench/peers
+QUEUEPEERS := host/internal/bench/peers
+MODULES    := examples/clients/go $(QUEUEPEERS) $(if $(CGO),$(PEERS))
 
 include plugins/internal/testguests/guests.mk
 include $(PEERS)/guests.mk
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build guests guests-all run test check format vet cross lint tidy law bench bench-guests bench-peers demo clean FORCE
+.PHONY: help build guests guests-all run test check format vet cross lint tidy law soak bench bench-guests bench-queue bench-peers demo clean FORCE
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -46,11 +47,18 @@ test: ## run all tests, on SQLite and PostgreSQL
 	@test -n "$(RACE)" || echo 'no C compiler: the tests run without the race detector' >&2
 	$(GO) test $(RACE) -shuffle=on -count=1 -timeout=20m ./...
 
+soak: ## 20,000 requests on four hosts that are killed, stopped, cut off and skewed, and a database that goes away
+	$(GO) test -count=1 -timeout=60m -run 'TestFleetSoak$$' -v ./host/internal/endtoend -fleet.requests=20000 -fleet.duration=5m
+
 check: format vet lint tidy law ## format, vet for all targets, lint, go.mod, import law
 
 bench: build ## measure; prints "bench NAME value=… goal=… met|missed"
 	$(GO) run ./host/internal/bench
+	$(MAKE) bench-queue
 	$(if $(CGO),$(MAKE) bench-peers)
+
+bench-queue: ## measure the queue, up to a million requests, beside River
+	cd $(QUEUEPEERS) && $(GO) run .
 
 bench-peers: bench-guests ## measure calls of plugins against other hosts; needs a C compiler
 	cd $(PEERS) && $(GO) run . -wasm $(CURDIR)/build/wasm/bench

@@ -21,11 +21,17 @@ type Config struct {
 
 	MaxBodyBytes int64         // of a request, 32 MiB
 	Slots        int           // queued requests that run here at once, 64
+	Realtime     int           // realtime requests that run here at once, 1024
 	Lease        time.Duration // how long this host may be silent before others take its work over, 20 s
 	Poll         time.Duration // longest wait between two looks at an empty queue, 1 s
 	Drain        time.Duration // how long a shutdown lets work go on, 10 s
 	MaxReaps     int           // dead workers that a request may outlive, 3
 	MaxFailures  int           // retries that a request may spend, 5
+	RetryBudget  RetryBudget
+	Retention    time.Duration // what ended is kept so long, and what it used for ever; 0: for ever
+	// Notify is the URL of a connection to the same PostgreSQL on which LISTEN
+	// works, where Store goes through a pooler; "off": hosts poll only.
+	Notify string
 
 	FirstEvent time.Duration // of an upstream call: to its first event, 60 s
 	Idle       time.Duration // between two reads, 60 s
@@ -46,8 +52,30 @@ type Upstream struct {
 
 // Model is an alias that clients ask for.
 type Model struct {
-	Name    string
-	Targets []Target
+	Name     string
+	Targets  []Target
+	Escalate Escalation // To is "" for none
+}
+
+// Escalation runs queued requests on another model when their deadline is near.
+type Escalation struct {
+	To     string // a Model.Name
+	Within time.Duration
+}
+
+// RetryBudget bounds the retries that this host makes of one model's calls.
+// Zero fields take the defaults.
+type RetryBudget struct {
+	Ratio        float64 // retries that a first try pays for
+	MinPerSecond float64 // retries a second that nothing has to pay for
+}
+
+// Reserve parts a cap between realtime and queued requests.
+type Reserve struct {
+	Realtime int // slots that queued requests never take
+	// Queued slots are not taken by realtime requests while requests are queued;
+	// 0: one where the cap is above one; below 0: none.
+	Queued int
 }
 
 // Target is one upstream's model behind an alias.
@@ -55,7 +83,8 @@ type Target struct {
 	Upstream string
 	Model    string
 	Weight   float64 // against the alias's other targets, 1
-	Limit    int     // calls in flight that the upstream takes; 0: no limit
+	Limit    int     // calls in flight that it takes of all hosts together; 0: any number
+	Reserve  Reserve // of Limit
 }
 
 // Plugin is a tool module and what it is granted.
@@ -130,6 +159,9 @@ type Tenant struct {
 	ToolAllow  []string   // "plugin" or "plugin/tool"; none: all
 	Weight     float64    // its share of the claims, 1
 	MaxRunning int        // requests that run at once per model; 0: no cap
+	// MaxRunningTotal is of all models together; 0: no cap.
+	MaxRunningTotal int
+	Reserve         Reserve // of both caps
 
 	PluginFuelPerMinute uint64            // that its calls of tools use together; 0: no cap
 	PluginInstances     int               // of tools that run at once for it; 0: no cap

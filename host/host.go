@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -22,9 +20,8 @@ import (
 	"github.com/casemate/casemate/host/guest"
 	"github.com/casemate/casemate/host/policy"
 	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/share"
 	"github.com/casemate/casemate/host/store"
-	"github.com/casemate/casemate/host/store/postgres"
-	"github.com/casemate/casemate/host/store/sqlite"
 	"github.com/casemate/casemate/host/stream"
 	"github.com/casemate/casemate/host/telemetry"
 	"github.com/casemate/casemate/host/upstream"
@@ -43,6 +40,9 @@ type Host struct {
 	catalog  *guest.Catalog
 	policy   *policy.Decider
 	upstream *upstream.Client
+	shares   *share.Keeper // of what upstreams take at once
+	late     map[string]queue.Escalation
+	budget   *policy.Budget // for retries
 	claimer  *claimer.Claimer
 	api      *api.API
 	listener net.Listener
@@ -80,7 +80,7 @@ func (h *Host) open(ctx context.Context) (err error) {
 	if h.listener, err = net.Listen("tcp", h.config.Listen); err != nil {
 		return err // before modules are compiled: that takes seconds
 	}
-	if h.driver, err = openDriver(ctx, h.config.Store); err != nil {
+	if h.driver, err = OpenStore(ctx, h.config, false); err != nil {
 		return err
 	}
 	h.store = store.New(h.driver, store.Options{})
@@ -131,24 +131,11 @@ func checkListen(c Config) error {
 	return nil
 }
 
-// openDriver opens the database that url names.
-func openDriver(ctx context.Context, url string) (store.Driver, error) {
-	switch {
-	case strings.HasPrefix(url, "sqlite:"):
-		path := strings.TrimPrefix(url, "sqlite:")
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return nil, fmt.Errorf("store: %w", err)
-		}
-		return sqlite.Open(ctx, path, sqlite.Options{})
-	case strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"):
-		return postgres.Open(ctx, url, postgres.Options{})
-	}
-	return nil, errors.New("store: want sqlite:PATH or postgres://…")
-}
-
 // openUpstreams starts the demo model if it is asked for, and makes the client.
 func (h *Host) openUpstreams() (err error) {
-	var c upstream.Config
+	h.late = late(h.config.Models)
+	h.openShares()
+	c := upstream.Config{Slots: h.shares}
 	for _, u := range h.config.Upstreams {
 		up := upstream.Upstream{Name: u.Name, BaseURL: u.BaseURL, APIKey: u.APIKey}
 		if u.Kind == kindDemo {
@@ -164,7 +151,7 @@ func (h *Host) openUpstreams() (err error) {
 	for _, m := range h.config.Models {
 		model := upstream.Model{Name: m.Name}
 		for _, t := range m.Targets {
-			model.Targets = append(model.Targets, upstream.Target(t))
+			model.Targets = append(model.Targets, upstream.Target{Upstream: t.Upstream, Model: t.Model, Weight: t.Weight, Limit: t.Limit})
 		}
 		c.Models = append(c.Models, model)
 	}
@@ -196,6 +183,8 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 	part("store", func() error { return h.store.Run(base) })
 	part("stream", func() error { return h.hub.Run(base) })
+	part("shares", func() error { return h.shares.Run(base) })
+	part("hints", func() error { return h.store.Watch(base, h.claimer.Hint) })
 	part("watch", func() error { return h.watch(ctx) })
 	part("metrics", func() error { return h.counted.run(ctx, h.store.Stats) })
 	server := &http.Server{

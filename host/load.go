@@ -63,6 +63,10 @@ func fromFile(f config.File) Config {
 		Sandbox:      Sandbox(f.Sandbox),
 		MaxBodyBytes: f.MaxBodyBytes,
 		Slots:        f.Slots,
+		Realtime:     f.RealtimeSlots,
+		RetryBudget:  RetryBudget(f.RetryBudget),
+		Retention:    f.Retention,
+		Notify:       f.Notify,
 		Lease:        f.Lease,
 		Poll:         f.Poll,
 		Drain:        f.Drain,
@@ -74,16 +78,17 @@ func fromFile(f config.File) Config {
 		CacheDir:     f.CacheDir,
 		MetricsKey:   f.MetricsKey,
 	}
-	limits := make(map[string]int, len(f.Upstreams))
+	upstreams := make(map[string]config.Upstream, len(f.Upstreams))
 	for _, u := range f.Upstreams {
 		c.Upstreams = append(c.Upstreams, Upstream{Name: u.Name, Kind: u.Kind, BaseURL: u.BaseURL, APIKey: u.APIKey})
-		limits[u.Name] = u.MaxInFlight
+		upstreams[u.Name] = u
 	}
 	for _, m := range f.Models {
-		model := Model{Name: m.Name}
+		model := Model{Name: m.Name, Escalate: Escalation(m.Escalate)}
 		for _, t := range m.Targets {
+			u := upstreams[t.Upstream]
 			model.Targets = append(model.Targets, Target{
-				Upstream: t.Upstream, Model: t.Model, Weight: t.Weight, Limit: limits[t.Upstream],
+				Upstream: t.Upstream, Model: t.Model, Weight: t.Weight, Limit: u.MaxInFlight, Reserve: Reserve(u.Reserve),
 			})
 		}
 		c.Models = append(c.Models, model)
@@ -111,7 +116,8 @@ func fromPlugin(f config.Plugin) Plugin {
 func fromTenant(f config.Tenant) Tenant {
 	t := Tenant{
 		Name: f.Name, KeyHashes: f.KeyHashes, Models: f.Models, ToolMode: f.ToolMode, ToolAllow: f.ToolAllow,
-		Weight: f.Weight, MaxRunning: f.MaxRunning, PluginFuelPerMinute: f.PluginFuelPerMinute, PluginInstances: f.PluginInstances,
+		Weight: f.Weight, MaxRunning: f.MaxRunning, MaxRunningTotal: f.MaxRunningTotal, Reserve: Reserve(f.Reserve),
+		PluginFuelPerMinute: f.PluginFuelPerMinute, PluginInstances: f.PluginInstances,
 	}
 	for plugin, l := range f.PluginLimits {
 		if t.PluginLimits == nil {

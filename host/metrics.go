@@ -91,7 +91,17 @@ func (h *Host) observe(o plugins.Observation) {
 func (h *Host) queueNow() telemetry.Queue {
 	q := telemetry.Queue{
 		Running: h.claimer.Running(), Writes: h.store.Backlog(), Healthy: h.store.Healthy(), LateResults: h.claimer.Late(),
-		States: map[string]int{}, Pending: map[string]int{},
+		States: map[string]int{}, Pending: map[string]int{}, Retries: map[string]telemetry.RetryBudget{}, Cooldowns: map[string]float64{},
+	}
+	for model, n := range h.budget.Counts() {
+		q.Retries[model] = telemetry.RetryBudget{Paid: n.Paid, Refunded: n.Refunds, Refused: n.Refused}
+	}
+	for _, m := range h.config.Models {
+		for _, c := range h.upstream.Candidates(m.Name) {
+			if c.CooldownMS > 0 {
+				q.Cooldowns[c.Target] = float64(c.CooldownMS) / 1000
+			}
+		}
 	}
 	stats, ok := h.counted.last()
 	if !ok {

@@ -3,11 +3,13 @@ package host
 import (
 	"bytes"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/plugins"
 )
 
@@ -45,5 +47,51 @@ func TestReloadAppliesBudgets(t *testing.T) {
 	}
 	if text := log.String(); strings.Contains(text, "restart") || !strings.Contains(text, "not loaded") || !strings.Contains(text, "sums") {
 		t.Errorf("log is %q, want a word on the plugin that is not there, none on a restart", text)
+	}
+}
+
+// TestReloadAppliesLimits: weights, caps and reserves of tenants change with
+// the file, and those of a tenant that left it out end.
+func TestReloadAppliesLimits(t *testing.T) {
+	var log bytes.Buffer
+	c := Config{
+		Listen: "127.0.0.1:0", Store: "sqlite:" + filepath.Join(t.TempDir(), "c.db"),
+		Logger:    hclog.New(&hclog.LoggerOptions{Output: &log}),
+		Upstreams: []Upstream{{Name: "demo", Kind: "demo"}},
+		Models:    []Model{{Name: "m", Targets: []Target{{Upstream: "demo", Model: "demo"}}}},
+		Tenants:   []Tenant{{Name: "a", KeyHashes: [][32]byte{{1}}, MaxRunning: 4, MaxRunningTotal: 6}},
+	}
+	h, err := New(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	lane := queue.Lane{Tenant: "a", Model: "m", Weight: 1, Cap: 4, Reserve: queue.Reserve{Queued: 1}}
+	wantLimits(t, h, lane, queue.Gate{Tenant: "a", Cap: 6, Reserve: queue.Reserve{Queued: 1}})
+	c.Tenants = []Tenant{{Name: "a", KeyHashes: [][32]byte{{1}}, Weight: 3, MaxRunning: 9, Reserve: Reserve{Realtime: 2, Queued: -1}}}
+	if err := h.Reload(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	wantLimits(t, h, queue.Lane{Tenant: "a", Model: "m", Weight: 3, Cap: 9, Reserve: queue.Reserve{Realtime: 2}})
+	if strings.Contains(log.String(), "restart") {
+		t.Errorf("log is %q, want no word on a restart", log.String())
+	}
+}
+
+func wantLimits(t *testing.T, h *Host, lane queue.Lane, gates ...queue.Gate) {
+	t.Helper()
+	s, err := h.store.Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Lanes) != 1 || s.Lanes[0].Lane != lane {
+		t.Errorf("lanes: got %+v, want %+v", s.Lanes, lane)
+	}
+	var got []queue.Gate
+	for _, g := range s.Gates {
+		got = append(got, g.Gate)
+	}
+	if !slices.Equal(got, gates) {
+		t.Errorf("gates: got %+v, want %+v", got, gates)
 	}
 }

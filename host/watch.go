@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -117,8 +118,9 @@ func dirs(files []string) []string {
 // Reload makes the plugins and policies of c the present ones, each swapped
 // for itself: calls in flight end on the module they began with, and a module
 // that cannot be loaded leaves the one before in place and is the error. What
-// tenants may use of plugins counts from the next call on. Other settings of c
-// need a restart; those that differ are logged.
+// tenants may use of plugins counts from the next call on, their weights, caps
+// and reserves from the next claim on. Other settings of c need a restart; those
+// that differ are logged.
 func (h *Host) Reload(ctx context.Context, c Config) error {
 	h.reload.Lock()
 	defer h.reload.Unlock()
@@ -127,7 +129,9 @@ func (h *Host) Reload(ctx context.Context, c Config) error {
 	}
 	h.budgets.set(c.Tenants)
 	h.name(c)
-	err := h.catalog.Apply(ctx, sources(c))
+	served := c
+	served.Models = h.config.Models
+	err := errors.Join(h.catalog.Apply(ctx, sources(c)), h.store.SetLimits(ctx, limits(served)))
 	h.warnOfBudgets(c.Tenants)
 	h.config.Plugins, h.config.Policies = c.Plugins, c.Policies
 	select {
@@ -143,7 +147,7 @@ func (h *Host) Reload(ctx context.Context, c Config) error {
 
 // restartNeeded names the settings that differ and that Reload does not apply.
 func restartNeeded(old, c Config) []string {
-	old.Tenants, c.Tenants = withoutBudgets(old.Tenants), withoutBudgets(c.Tenants)
+	old.Tenants, c.Tenants = withoutLimits(old.Tenants), withoutLimits(c.Tenants)
 	a, b := reflect.ValueOf(old), reflect.ValueOf(c)
 	var names []string
 	for i := range a.NumField() {
@@ -158,11 +162,12 @@ func restartNeeded(old, c Config) []string {
 	return names
 }
 
-// withoutBudgets returns tenants without what Reload applies of them.
-func withoutBudgets(tenants []Tenant) []Tenant {
+// withoutLimits returns tenants without what Reload applies of them.
+func withoutLimits(tenants []Tenant) []Tenant {
 	all := slices.Clone(tenants)
 	for i := range all {
 		all[i].PluginFuelPerMinute, all[i].PluginInstances, all[i].PluginLimits = 0, 0, nil
+		all[i].Weight, all[i].MaxRunning, all[i].MaxRunningTotal, all[i].Reserve = 0, 0, 0, Reserve{}
 	}
 	return all
 }

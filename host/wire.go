@@ -8,10 +8,10 @@ import (
 	"github.com/casemate/casemate/host/claimer"
 	"github.com/casemate/casemate/host/guest"
 	"github.com/casemate/casemate/host/loop"
+	"github.com/casemate/casemate/host/policy"
 	"github.com/casemate/casemate/host/processor"
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
-	"github.com/casemate/casemate/host/store"
 	"github.com/casemate/casemate/host/stream"
 	"github.com/casemate/casemate/host/tenant"
 	"github.com/casemate/casemate/plugins"
@@ -25,21 +25,23 @@ const Version = "0.1.0"
 func (h *Host) wire(ctx context.Context) error {
 	c := h.config
 	h.hub = stream.NewHub(h.store, stream.Options{})
-	caller := &loop.Caller{Policy: judged{h.policy, h.metrics}, Upstream: h.upstream}
+	h.budget = policy.NewBudget(policy.BudgetOptions(c.RetryBudget))
+	caller := &loop.Caller{Policy: judged{h.policy, h.metrics}, Upstream: h.upstream, Budget: h.budget, Escalates: h.escalates}
 	h.claimer = claimer.New(h.store, watched{processor.Processor{
 		Responses: loop.New(h.store, caller, h.catalog, h.hub, loop.Options{
 			MaxFailures: c.MaxFailures, Logger: h.log.Named("loop"), Live: h.leased,
 		}),
 		Default: processor.NewDefault(caller, h.hub, processor.Options{MaxFailures: c.MaxFailures}),
 	}, h.metrics}, claimer.Options{
-		Host: name(), Version: Version, Models: h.upstream.Models(), Slots: c.Slots, Lease: c.Lease,
-		Poll: c.Poll, Drain: c.Drain, MaxReaps: c.MaxReaps, MaxFailures: c.MaxFailures, Logger: h.log.Named("claimer"),
+		Host: name(), Version: Version, Models: h.serving, Room: h.room, Escalate: h.escalations, Targets: h.shares,
+		Slots: c.Slots, Realtime: c.Realtime, Lease: c.Lease, Poll: c.Poll, Drain: c.Drain, MaxReaps: c.MaxReaps,
+		MaxFailures: c.MaxFailures, Keep: c.Retention, Logger: h.log.Named("claimer"),
 	})
 	tenants, err := tenants(c)
 	if err != nil {
 		return err
 	}
-	if err := h.store.SetLimits(ctx, store.Limits{Lanes: lanes(c)}); err != nil {
+	if err := h.store.SetLimits(ctx, limits(c)); err != nil {
 		return err
 	}
 	h.api = api.New(api.Options{
@@ -91,22 +93,6 @@ func tenants(c Config) (*tenant.Directory, error) {
 		})
 	}
 	return tenant.New(entries)
-}
-
-// lanes lists the lanes of every tenant: a tenant without limits gets the
-// defaults back, in case it had some.
-func lanes(c Config) []queue.Lane {
-	var all []queue.Lane
-	for _, t := range c.Tenants {
-		for _, m := range c.Models {
-			lane := queue.Lane{Tenant: t.Name, Model: m.Name, Weight: t.Weight, Cap: t.MaxRunning}
-			if lane.Weight <= 0 {
-				lane.Weight = 1
-			}
-			all = append(all, lane)
-		}
-	}
-	return all
 }
 
 // Ready implements api.Health.

@@ -243,7 +243,7 @@ func stored(rec store.Record) queue.Outcome {
 		}
 	}
 	if rec.State == queue.Expired {
-		o.Class = queue.ClassDeadline
+		o.Class, o.Code, o.Message = queue.ClassDeadline, expiredCode, expiredText
 	}
 	return o
 }

@@ -144,10 +144,7 @@ func explain(err error) *Error {
 			Message: "The response is still running: cancel it or wait for its end.",
 		}
 	case errors.Is(err, queue.ErrAtCap):
-		return &Error{
-			Status: http.StatusTooManyRequests, Code: "concurrency_limit_exceeded", RetryAfter: time.Second, cause: err,
-			Message: "As many requests for this model are running as this key may have.",
-		}
+		return explainCap(err)
 	case errors.Is(err, store.ErrUnavailable):
 		return unavailable(storeAway, "The host's store is away.", err)
 	case errors.Is(err, errTooSlow), errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded):
@@ -166,6 +163,32 @@ func explain(err error) *Error {
 	}
 	return &Error{Status: http.StatusInternalServerError, Code: "server_error", Message: "The host made a mistake.", cause: err}
 }
+
+// explainCap says which cap refused a request, and when to come again.
+func explainCap(err error) *Error {
+	e := &Error{
+		Status: http.StatusTooManyRequests, Code: "concurrency_limit_exceeded", RetryAfter: time.Second, cause: err,
+		Message: "As many requests for this model are running as this key may have.",
+	}
+	var full *store.AtCap
+	if !errors.As(err, &full) {
+		return e
+	}
+	e.RetryAfter = full.RetryAfter()
+	switch {
+	case full.Gate:
+		e.Message = "As many requests are running as this key may have."
+	case full.Wait > 0:
+		e.Message = "The model is rate limited now."
+	}
+	return e
+}
+
+// What is told of a request whose deadline passed while it was queued.
+const (
+	expiredCode = "request_expired"
+	expiredText = "The request expired: its deadline passed while it waited in the queue."
+)
 
 // storeAway is how long clients should wait for the store to come back.
 const storeAway = 5 * time.Second

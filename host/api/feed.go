@@ -219,7 +219,8 @@ func (f *feed) end(ctx context.Context) error {
 			return fmt.Errorf("api: end of %s: what its client was told is not known", f.id)
 		}
 	}
-	f.out.x.state, f.out.x.attempt = rec.State.String(), rec.Attempt
+	f.out.x.attempt = rec.Attempt
+	defer func() { f.out.x.state = rec.State.String() }() // the event's type says less
 	if s != nil && s.NextSeq() > 0 && rec.State != queue.Canceled {
 		f.told = nil // s may be it, and is about to run ahead
 		for _, e := range s.Finish(endOf(rec)) {
@@ -243,7 +244,9 @@ func endOf(rec store.Record) response.End {
 	switch {
 	case rec.State == queue.Canceled:
 		end.Status, end.Failure = "cancelled", nil
-	case rec.State == queue.Expired, rec.Class == queue.ClassDeadline:
+	case rec.State == queue.Expired:
+		end.Failure.Code, end.Failure.Message, end.Failure.Status = expiredCode, expiredText, 504
+	case rec.Class == queue.ClassDeadline:
 		end.Failure.Message, end.Failure.Status = "The deadline of the response passed.", 504
 	case rec.Class != queue.WorkerLost:
 		end.Failure.Message, end.Failure.Status = "The response could not be produced.", 500

@@ -49,7 +49,7 @@ func TestRefusedStartIsNotProcessed(t *testing.T) {
 		c := claimer.New(f, processor(func(context.Context, queue.Claim) (store.Ending, error) {
 			t.Error("a claim was processed although its start was refused")
 			return completed(), nil
-		}), claimer.Options{})
+		}), claimer.Options{Models: claimer.Fixed("m")})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- c.Run(ctx, ctx) }()
@@ -254,6 +254,9 @@ func TestReapOnlyAfterOwnHealth(t *testing.T) {
 		}
 		f.set(func() { f.down = true })
 		time.Sleep(lease / 3)
+		if mayReap() {
+			t.Error("a host reaps while its own heartbeats fail")
+		}
 		f.set(func() { f.down = false })
 		time.Sleep(lease / 2)
 		if mayReap() {
@@ -400,7 +403,7 @@ func TestSlotsBoundClaims(t *testing.T) {
 		for range 10 {
 			f.pending = append(f.pending, claim())
 		}
-		c := claimer.New(f, untilStopped(&stopped), claimer.Options{Slots: 4, Lease: lease})
+		c := claimer.New(f, untilStopped(&stopped), claimer.Options{Slots: 4, Lease: lease, Models: claimer.Fixed("m")})
 		ctx, cancel := context.WithCancel(t.Context())
 		hard, stopNow := context.WithCancel(t.Context())
 		done := make(chan error, 1)

@@ -1,14 +1,8 @@
 package claimer
 
 import (
-	"context"
-	"errors"
-	"math/rand/v2"
 	"sync"
 	"time"
-
-	"github.com/casemate/casemate/host/queue"
-	"github.com/casemate/casemate/host/store"
 )
 
 // lease is this host's right to run what it claimed, measured on its own
@@ -25,6 +19,10 @@ type lease struct {
 }
 
 func newLease(length time.Duration) *lease { return &lease{length: length} }
+
+// grace is how long after its lease a worker is given up for dead, and how much
+// longer than a lease a host must have been well to say so.
+func (l *lease) grace() time.Duration { return min(l.length/4, 5*time.Second) }
 
 func (l *lease) id() int64 {
 	l.mu.Lock()
@@ -86,116 +84,5 @@ func (l *lease) lose() {
 func (l *lease) mayReap() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.worker != 0 && !l.unwell && time.Now().Before(l.until) && time.Since(l.healthy) > l.length+l.length/4
-}
-
-// join starts a worker, and tries again until ctx ends.
-func (c *Claimer) join(ctx context.Context) error {
-	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		err := c.beat(ctx, 0)
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		c.opt.Logger.Warn("join", "error", err)
-		if !sleep(ctx, pause) {
-			return nil
-		}
-	}
-}
-
-// beats prolongs the lease until ctx ends, and tries faster while it cannot.
-func (c *Claimer) beats(ctx context.Context) {
-	pause := c.opt.Lease / 4
-	for sleep(ctx, pause) {
-		pause = c.opt.Lease / 4
-		if err := c.beat(ctx, c.lease.id()); err != nil && ctx.Err() == nil {
-			c.lease.failed()
-			c.opt.Logger.Warn("heartbeat", "error", err, "left_ms", c.lease.left().Milliseconds())
-			pause = c.opt.Lease / 20
-		}
-	}
-}
-
-// fence stops this host's work when its lease runs out, whatever the heartbeat
-// is waiting for: from then on others may take the work over.
-func (c *Claimer) fence(ctx context.Context) {
-	for {
-		left := c.lease.left()
-		if left <= 0 {
-			if c.lease.expired() {
-				c.opt.Logger.Error("no heartbeat within the lease: all work of this host stops")
-				c.stopAll(queue.ErrFenced)
-			}
-			left = c.opt.Lease / 20
-		}
-		if !sleep(ctx, left) {
-			return
-		}
-	}
-}
-
-// beat sends one heartbeat and acts on its answer.
-func (c *Claimer) beat(ctx context.Context, worker int64) error {
-	sent := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, c.opt.Lease/4)
-	defer cancel()
-	c.mu.Lock()
-	draining := c.stopping
-	c.mu.Unlock()
-	pulse, err := c.store.Heartbeat(ctx, store.Beat{
-		Worker: worker, Host: c.opt.Host, Version: c.opt.Version, Lease: c.opt.Lease, Draining: draining,
-	})
-	if err != nil {
-		return err
-	}
-	if pulse.Lost {
-		c.opt.Logger.Error("this worker was given up for dead: its work stops and it joins again", "worker", worker)
-		c.lease.lose()
-		c.stopAll(queue.ErrLeaseLost)
-		if worker == 0 {
-			return errors.New("claimer: a new worker was refused")
-		}
-		return c.beat(context.WithoutCancel(ctx), 0)
-	}
-	c.lease.renewed(pulse.Worker, sent)
-	c.compare(pulse.Held)
-	return nil
-}
-
-// sweeps moves on what time alone moves.
-func (c *Claimer) sweeps(ctx context.Context) {
-	for sleep(ctx, jitter(c.opt.Poll)) {
-		swept, err := c.store.Sweep(ctx, store.SweepRequest{
-			Reap: c.lease.mayReap(), Grace: c.opt.Lease / 4, MaxReaps: c.opt.MaxReaps,
-		})
-		if err != nil {
-			if ctx.Err() == nil {
-				c.opt.Logger.Warn("sweep", "error", err)
-			}
-			continue
-		}
-		if swept.Reaped+swept.Lost > 0 {
-			c.opt.Logger.Warn("reaped requests of dead workers", "continued", swept.Reaped, "failed", swept.Lost)
-		}
-		if swept.Promoted > 0 {
-			c.Wake()
-		}
-	}
-}
-
-// sleep waits for d and reports whether ctx still lasts.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// jitter spreads d over [3/4 d, 5/4 d], so that hosts do not beat in step.
-func jitter(d time.Duration) time.Duration {
-	return d*3/4 + rand.N(d/2+1)
+	return l.worker != 0 && !l.unwell && time.Now().Before(l.until) && time.Since(l.healthy) > l.length+l.grace()
 }

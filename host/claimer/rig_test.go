@@ -28,7 +28,15 @@ type fakeStore struct {
 	hang        bool // writes wait for the database until their context ends
 	workers     int64
 	beats       []store.Beat
+	beatsAt     []time.Time
+	claims      []store.ClaimRequest
+	claimsAt    []time.Time
 	sweeps      []store.SweepRequest
+	backlog     int
+	sick        bool
+	hangClaim   bool                // claims wait until their context ends
+	slow        time.Duration       // heartbeats take so long, whatever their context says
+	shares      []store.TargetShare // what heartbeats are answered
 }
 
 func (f *fakeStore) Write(ctx context.Context, w store.Write) error {
@@ -55,9 +63,16 @@ func (f *fakeStore) Write(ctx context.Context, w store.Write) error {
 	return nil
 }
 
-func (f *fakeStore) Claim(_ context.Context, c store.ClaimRequest) ([]queue.Claim, error) {
+func (f *fakeStore) Claim(ctx context.Context, c store.ClaimRequest) ([]queue.Claim, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.claims, f.claimsAt = append(f.claims, c), append(f.claimsAt, time.Now())
+	if f.hangClaim {
+		f.mu.Unlock()
+		<-ctx.Done()
+		f.mu.Lock()
+		return nil, ctx.Err()
+	}
 	n := min(c.N, len(f.pending))
 	claims := f.pending[:n]
 	f.pending = f.pending[n:]
@@ -67,7 +82,12 @@ func (f *fakeStore) Claim(_ context.Context, c store.ClaimRequest) ([]queue.Clai
 func (f *fakeStore) Heartbeat(_ context.Context, b store.Beat) (store.Pulse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.beats = append(f.beats, b)
+	f.beats, f.beatsAt = append(f.beats, b), append(f.beatsAt, time.Now())
+	if d := f.slow; d > 0 {
+		f.mu.Unlock()
+		<-time.After(d)
+		f.mu.Lock()
+	}
 	if f.down {
 		return store.Pulse{}, errors.New("database is away")
 	}
@@ -79,7 +99,7 @@ func (f *fakeStore) Heartbeat(_ context.Context, b store.Beat) (store.Pulse, err
 		f.lost = false
 		return store.Pulse{Worker: b.Worker, Lost: true}, nil
 	}
-	return store.Pulse{Worker: b.Worker, Held: f.held}, nil
+	return store.Pulse{Worker: b.Worker, Held: f.held, Targets: f.shares}, nil
 }
 
 func (f *fakeStore) Sweep(_ context.Context, s store.SweepRequest) (store.Swept, error) {
@@ -89,8 +109,17 @@ func (f *fakeStore) Sweep(_ context.Context, s store.SweepRequest) (store.Swept,
 	return store.Swept{}, nil
 }
 
-func (f *fakeStore) Backlog() int  { return 0 }
-func (f *fakeStore) Healthy() bool { return true }
+func (f *fakeStore) Backlog() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.backlog
+}
+
+func (f *fakeStore) Healthy() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.sick
+}
 
 func (f *fakeStore) set(change func()) {
 	f.mu.Lock()
@@ -171,9 +200,13 @@ func claim() queue.Claim {
 }
 
 // start runs a claimer in the test's bubble; stop ends it and waits.
-func start(t *testing.T, f *fakeStore, p processor) (c *claimer.Claimer, stop func()) {
+func start(t *testing.T, f *fakeStore, p processor, change ...func(*claimer.Options)) (c *claimer.Claimer, stop func()) {
 	t.Helper()
-	c = claimer.New(f, p, claimer.Options{Lease: lease, Drain: 5 * time.Second, Models: []string{"m"}})
+	o := claimer.Options{Lease: lease, Drain: 5 * time.Second, Models: claimer.Fixed("m")}
+	for _, f := range change {
+		f(&o)
+	}
+	c = claimer.New(f, p, o)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx, t.Context()) }()

@@ -19,6 +19,8 @@ type Run struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	queued  bool
+	vacated bool      // of a queued one: its place is given back
+	due     time.Time // its deadline; zero: none
 	done    chan struct{}
 	outcome queue.Outcome // once done is closed
 	err     error
@@ -36,17 +38,20 @@ func (r *Run) Wait(ctx context.Context) (queue.Outcome, error) {
 	}
 }
 
-// start runs a claim, whose place is taken, on a goroutine of its own.
-func (c *Claimer) start(claim queue.Claim, queued bool) *Run {
+// start runs a claim of worker, whose place is taken, on a goroutine of its own.
+func (c *Claimer) start(claim queue.Claim, worker int64, queued bool) *Run {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	run := &Run{claim: claim, ctx: ctx, cancel: cancel, queued: queued, done: make(chan struct{})}
+	if claim.Remaining > 0 {
+		run.due = time.Now().Add(claim.Remaining)
+	}
 	c.mu.Lock()
 	c.runs[claim.ID] = run
 	if c.shutting {
 		cancel(queue.ErrShutdown)
 	}
 	c.mu.Unlock()
-	if !c.lease.live() {
+	if !c.lease.live() || c.lease.id() != worker {
 		cancel(queue.ErrFenced)
 	}
 	go c.run(run)
@@ -54,8 +59,8 @@ func (c *Claimer) start(claim queue.Claim, queued bool) *Run {
 }
 
 func (c *Claimer) run(r *Run) {
-	defer c.Wake() // its place is free for another claim
-	defer c.dismiss(r.queued)
+	defer c.Wake() // its lane may have a slot again
+	defer c.end(r)
 	began := time.Now()
 	r.outcome, r.err = c.execute(r)
 	r.cancel(nil)
@@ -75,27 +80,55 @@ func (c *Claimer) run(r *Run) {
 		"ms", time.Since(began).Milliseconds(), "error", r.err)
 }
 
-// execute takes one claim from its start to a committed outcome. The moves to
-// Processing of one claim cycle are queued together and commit together.
+// execute takes one claim, which its row says has begun, to a committed outcome.
 func (c *Claimer) execute(r *Run) (queue.Outcome, error) {
 	ctx := r.ctx
-	if r.claim.State == queue.Claimed {
-		w := store.Write{Fence: r.claim.Fence(), Move: &store.Move{To: queue.Processing, By: queue.ByStart}}
-		if err := c.write(w); err != nil {
-			return queue.Outcome{}, c.lost(r, err)
-		}
-		r.claim.State = queue.Processing
+	if r.queued && ctx.Err() != nil {
+		return c.finish(r, unbegun(context.Cause(ctx)))
 	}
-	if r.claim.Remaining > 0 {
+	if !r.due.IsZero() {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, r.claim.Remaining, queue.ErrDeadline)
+		ctx, cancel = context.WithDeadlineCause(ctx, r.due, queue.ErrDeadline)
 		defer cancel()
 	}
 	ending, err := c.process(ctx, r.claim)
+	c.vacate(r)
 	if err != nil {
 		ending = c.broken(r.claim, ending, err)
 	}
 	return c.finish(r, ending)
+}
+
+// vacate gives the place of a queued run to another claim: its processing has
+// ended. What it leaves to be written is bounded by maxBacklog.
+func (c *Claimer) vacate(r *Run) {
+	if !r.queued || r.vacated {
+		return
+	}
+	r.vacated = true
+	c.mu.Lock()
+	c.queued--
+	c.mu.Unlock()
+	c.Wake()
+}
+
+// end gives back what a run still has.
+func (c *Claimer) end(r *Run) {
+	if !r.queued {
+		c.dismiss()
+		return
+	}
+	c.vacate(r)
+	c.wg.Done()
+}
+
+// unbegun is the ending of a claim that was stopped before its processing began.
+func unbegun(cause error) store.Ending {
+	o := queue.Outcome{To: queue.Pending, By: queue.ByHandBack}
+	if errors.Is(cause, queue.ErrCanceled) || errors.Is(cause, queue.ErrClientGone) {
+		o = queue.Outcome{To: queue.Canceled, By: queue.ByCancel, Class: queue.ClassCanceled}
+	}
+	return store.Ending{Outcome: o}
 }
 
 // process calls the processor; a panic is an error of this host.
@@ -115,7 +148,7 @@ func (c *Claimer) broken(claim queue.Claim, left store.Ending, err error) store.
 	c.opt.Logger.Error("process", "request", claim.ID, "error", err)
 	o := queue.Outcome{
 		To: queue.Waiting, By: queue.ByRetry, Class: queue.HostError,
-		Delay: time.Second << min(claim.Failures, 5), Failures: 1,
+		Delay: jitter(time.Second << min(claim.Failures, 5)), Failures: 1,
 	}
 	if claim.Failures+1 >= c.opt.MaxFailures || claim.Realtime {
 		o = queue.Outcome{

@@ -3,27 +3,34 @@ package claimer
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/store"
 )
 
 // compare holds the rows that name this worker against what runs here. A
-// canceled one is stopped. One that runs nowhere, and did not at the last
-// heartbeat either, is a stray: the answer to its claim or the write of its
-// outcome was lost. As long as this host lives, nobody else would end it.
-func (c *Claimer) compare(held []store.Held) {
+// canceled one is stopped. One that has run nowhere for as long as a heartbeat's
+// period is a stray: the answer to its claim or the write of its outcome was
+// lost. As long as this host lives, nobody else would end it. Sent is when the
+// heartbeat was sent that named them.
+func (c *Claimer) compare(held []store.Held, sent time.Time) {
 	var strays []store.Held
-	unknown := map[queue.Fence]bool{}
+	unknown := map[queue.Fence]time.Time{}
 	c.mu.Lock()
 	for _, h := range held {
 		run := c.runs[h.ID]
 		switch {
 		case run == nil || run.claim.Attempt != h.Attempt:
-			if c.unknown[h.Fence] {
+			since, known := c.unknown[h.Fence]
+			switch {
+			case !known:
+				since = sent
+			case sent.Sub(since) >= c.opt.Lease/4:
 				strays = append(strays, h)
+				since = sent // it is tried again after as long
 			}
-			unknown[h.Fence] = true
+			unknown[h.Fence] = since
 		case h.State == queue.Canceled:
 			run.cancel(queue.ErrCanceled)
 		}

@@ -34,16 +34,22 @@ type File struct {
 	Sandbox   Sandbox
 	Log       Log
 
-	MaxBodyBytes int64         // of a request
-	Slots        int           // requests run at once from the queue
-	Lease        time.Duration // a worker that is silent this long is dead
-	Poll         time.Duration // between two looks at an empty queue
-	Drain        time.Duration // given to running requests at shutdown
-	MaxReaps     int           // a request may lose this many workers
-	MaxFailures  int           // retries that a request may spend
-	Timeouts     Timeouts
-	CacheDir     string // of compiled modules
-	MetricsKey   string // that GET /metrics asks for: value of the variable that metrics.key_env names
+	MaxBodyBytes  int64         // of a request
+	Slots         int           // requests run at once from the queue
+	RealtimeSlots int           // requests run at once that somebody waits for
+	Lease         time.Duration // a worker that is silent this long is dead
+	Poll          time.Duration // between two looks at an empty queue
+	Drain         time.Duration // given to running requests at shutdown
+	MaxReaps      int           // a request may lose this many workers
+	MaxFailures   int           // retries that a request may spend
+	Timeouts      Timeouts
+	RetryBudget   RetryBudget
+	Retention     time.Duration // what ended is kept so long; 0: for ever
+	// Notify is where LISTEN is possible, a postgres:// URL, or "off"; "": where
+	// Store says.
+	Notify     string
+	CacheDir   string // of compiled modules
+	MetricsKey string // that GET /metrics asks for: value of the variable that metrics.key_env names
 
 	// Warnings are for the log: things that work, though hardly as meant.
 	Warnings []string
@@ -52,16 +58,18 @@ type File struct {
 // Upstream is a model endpoint.
 type Upstream struct {
 	Name        string
-	Kind        string // "openai" or "demo"
-	BaseURL     string // of kind openai
-	APIKey      string // value of the variable that api_key_env names
-	MaxInFlight int    // what the routing policy is told as a target's limit; 0: none
+	Kind        string  // "openai" or "demo"
+	BaseURL     string  // of kind openai
+	APIKey      string  // value of the variable that api_key_env names
+	MaxInFlight int     // calls to each of its models at once, of all hosts together; 0: any number
+	Reserve     Reserve // of MaxInFlight
 }
 
 // Model is a name that clients ask for, and what may answer it.
 type Model struct {
-	Name    string
-	Targets []Target
+	Name     string
+	Targets  []Target
+	Escalate Escalation // To is "" for none
 }
 
 // Target is a model of an upstream.
@@ -83,6 +91,9 @@ type Tenant struct {
 	ToolAllow  []string
 	Weight     float64 // share of the queue, 1 unless set
 	MaxRunning int     // requests run at once for each model; 0: no cap
+	// MaxRunningTotal is of all models together; 0: no cap.
+	MaxRunningTotal int
+	Reserve         Reserve // of both caps
 
 	PluginFuelPerMinute uint64 // that calls of tools use together; 0: no cap
 	PluginInstances     int    // of tools that run at once; 0: no cap

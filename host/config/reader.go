@@ -54,6 +54,7 @@ func (r *reader) finish() (File, error) {
 		check()
 	}
 	r.exposure()
+	r.notified()
 	if len(r.errs) > 0 {
 		return File{}, fmt.Errorf("config: %w: %w", ErrInvalid, errors.Join(r.errs...))
 	}

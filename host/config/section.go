@@ -33,9 +33,10 @@ func (r *reader) root(n *yaml.Node) {
 	var upstreams, models, tenants names
 	keys := r.keysUnder("")
 	maps.Copy(keys, map[string]value{
-		"log":      func(n *yaml.Node, path string) { r.object(n, path, r.keysUnder("log.")) },
-		"timeouts": func(n *yaml.Node, path string) { r.object(n, path, r.keysUnder("timeouts.")) },
-		"sandbox":  r.sandbox,
+		"retry_budget": func(n *yaml.Node, path string) { r.object(n, path, r.keysUnder("retry_budget.")) },
+		"log":          func(n *yaml.Node, path string) { r.object(n, path, r.keysUnder("log.")) },
+		"timeouts":     func(n *yaml.Node, path string) { r.object(n, path, r.keysUnder("timeouts.")) },
+		"sandbox":      r.sandbox,
 		"metrics": func(n *yaml.Node, path string) {
 			r.object(n, path, map[string]value{"key_env": r.variable(func(v string) { r.file.MetricsKey = v })})
 		},
@@ -123,10 +124,11 @@ func (r *reader) upstream(n *yaml.Node, path string, seen *names) {
 		"base_url":    r.text(&u.BaseURL, checkBaseURL),
 		"api_key_env": r.variable(func(v string) { u.APIKey = v }),
 		"limits": func(n *yaml.Node, path string) {
-			r.object(n, path, map[string]value{"max_in_flight": r.count(&u.MaxInFlight)})
+			r.object(n, path, map[string]value{"max_in_flight": r.count(&u.MaxInFlight), "reserve": r.reserve(&u.Reserve)})
 		},
 	})
 	r.needs(n, path, "name", "kind")
+	r.reserved(n, path, u.Reserve, limit{"max_in_flight", u.MaxInFlight})
 	switch u.Kind {
 	case kindOpenAI:
 		r.needs(n, path, "base_url")
@@ -147,6 +149,7 @@ func (r *reader) model(n *yaml.Node, path string, seen *names) {
 		"targets": r.list(func(n *yaml.Node, path string) {
 			m.Targets = append(m.Targets, r.target(n, path, m.Targets))
 		}),
+		"escalate": r.escalation(&m),
 	})
 	r.needs(n, path, "name", "targets")
 	if n.Kind == yaml.MappingNode && has(n, "targets") && !hasItems(n, "targets") {
@@ -200,6 +203,7 @@ func (r *reader) tenant(n *yaml.Node, path string, seen *names) {
 		"limits": func(n *yaml.Node, path string) {
 			r.object(n, path, map[string]value{
 				"weight": r.weight(&t.Weight), "max_running": r.count(&t.MaxRunning),
+				"max_running_total": r.count(&t.MaxRunningTotal), "reserve": r.reserve(&t.Reserve),
 				"plugin_fuel_per_minute": amount(r, &t.PluginFuelPerMinute, fuelOfMinute),
 				"plugin_instances":       r.count(&t.PluginInstances),
 			})
@@ -207,6 +211,7 @@ func (r *reader) tenant(n *yaml.Node, path string, seen *names) {
 		"plugin_limits": r.pluginLimits(&t.PluginLimits),
 	})
 	r.needs(n, path, "name", "keys")
+	r.reserved(n, path, t.Reserve, limit{"max_running", t.MaxRunning}, limit{"max_running_total", t.MaxRunningTotal})
 	if n.Kind == yaml.MappingNode && has(n, "keys") && !hasItems(n, "keys") {
 		r.wrong(r.at(n, join(path, "keys")), "want at least one: a tenant without a key cannot ask anything")
 	}

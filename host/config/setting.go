@@ -40,7 +40,10 @@ func (s setting) env() string {
 }
 
 // settings are all of them, in the order of the documentation.
-var settings = []setting{
+var settings = slices.Concat(hostSettings, queueSettings)
+
+// hostSettings are those of the host and of the sandbox.
+var hostSettings = []setting{
 	{"listen", "!!str", func(r *reader, v string, _ bool) error {
 		r.file.Listen = v
 		return checkListen(v)

@@ -72,6 +72,11 @@ type Turn struct {
 	// the head, or after GateAfter chunks when that is more than 0.
 	Gate      <-chan struct{}
 	GateAfter int
+
+	// Ended, if not nil, is called when the server is done with the answer and
+	// before the client can see its end: whole is false when the client went away
+	// first, or the Turn cut the answer.
+	Ended func(whole bool)
 }
 
 // maxBody is the longest request body that is read.
@@ -158,6 +163,10 @@ func (s *Server) handle(answer func(*writer, Request, Turn)) http.HandlerFunc {
 		}
 		r := Request{Method: hr.Method, Path: hr.URL.Path, Header: hr.Header.Clone(), Body: body}
 		turn := s.next(r)
+		whole := false
+		if turn.Ended != nil {
+			defer func() { turn.Ended(whole) }()
+		}
 		out := newWriter(hr.Context(), w, turn)
 		out.begin()
 		switch {
@@ -168,6 +177,7 @@ func (s *Server) handle(answer func(*writer, Request, Turn)) http.HandlerFunc {
 		default:
 			answer(out, r, turn)
 		}
+		whole = true
 	}
 }
 

@@ -286,13 +286,26 @@ func TestScript(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			srv := start(t, func(int, demo.Request) demo.Turn { return tt.turn })
+			ended := make(chan bool, 1)
+			srv := start(t, func(int, demo.Request) demo.Turn {
+				turn := tt.turn
+				turn.Ended = func(whole bool) { ended <- whole }
+				return turn
+			})
 			status, got, err := post(t, srv, "/chat/completions", tt.body)
 			if (err != nil) != tt.cut {
 				t.Fatalf("got error %v, want one: %v", err, tt.cut)
 			}
 			if status != tt.status || !strings.Contains(got, tt.want) || !strings.HasSuffix(got, tt.turn.RetryAfter) {
 				t.Errorf("got %d %s, want %d with %q and Retry-After %q", status, got, tt.status, tt.want, tt.turn.RetryAfter)
+			}
+			select {
+			case whole := <-ended:
+				if whole == tt.cut {
+					t.Errorf("the answer was whole: %v; want %v", whole, !tt.cut)
+				}
+			default:
+				t.Error("the client saw the end of the answer before Ended was called")
 			}
 			reqs := srv.Requests()
 			if len(reqs) != 1 || reqs[0].Path != "/v1/chat/completions" || string(reqs[0].Body) != tt.body {

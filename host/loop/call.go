@@ -25,10 +25,9 @@ type call struct {
 	step response.Step // as stored
 }
 
-// callTool runs one try of a model's tool call.
-func (r *run) callTool(s response.Step) result {
-	c := &call{run: r, tool: r.tool(s), mu: &sync.Mutex{}, step: s}
-	return c.do(r.ctx)
+// call returns the next try of a model's tool call.
+func (r *run) call(s response.Step) *call {
+	return &call{run: r, tool: r.tool(s), mu: &sync.Mutex{}, step: s}
 }
 
 // tool returns the tool of a step, which names it by plugin and bare name.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/casemate/casemate/host/policy"
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/store"
 	"github.com/casemate/casemate/host/upstream"
@@ -18,19 +19,35 @@ import (
 type Caller struct {
 	Policy   Policy
 	Upstream Upstream
+	Budget   *policy.Budget // pays for retries; nil: they need no paying for
+	// Escalates reports whether requests of a model may run on another one: then
+	// its lane stays open while its own targets cool down. nil: none do.
+	Escalates func(model string) bool
 }
 
 // UpstreamCall is what a Caller needs to know.
 type UpstreamCall struct {
-	Info   abi.RequestInfo
-	Step   string // for the decision: Step.Key, or "" on the default path
-	Try    int
-	Path   string // "/chat/completions", "/embeddings"
-	Body   []byte
-	Key    string // idempotency key
-	Tried  []abi.Tried
-	OnData func(data []byte) error // each event of a streamed answer
+	Info     abi.RequestInfo // its Model is the one that serves: see info
+	Realtime bool
+	Step     string // for the decision: Step.Key, or "" on the default path
+	Try      int
+	Fare     Fare
+	Path     string // "/chat/completions", "/embeddings"
+	Body     []byte
+	Key      string // idempotency key
+	Tried    []abi.Tried
+	OnData   func(data []byte) error // each event of a streamed answer
 }
+
+// Fare says what a call means to the retry budget.
+type Fare int
+
+// The fares.
+const (
+	Free  Fare = iota // neither: tried again, and not since its upstream failed
+	First             // a first try: pays in
+	Paid              // a retry that the budget paid for
+)
 
 // UpstreamResult is how the call ended. Failure is nil when it succeeded.
 type UpstreamResult struct {
@@ -38,6 +55,7 @@ type UpstreamResult struct {
 	Target   string
 	Tried    []abi.Tried // targets that failed, in order
 	Decision store.Decision
+	Called   bool // a target was called: not if none had a slot, or the policy rejected
 	Failure  *CallFailure
 }
 
@@ -46,9 +64,15 @@ type CallFailure struct {
 	Class      queue.Class
 	Status     int
 	Code       string
-	Message    string // of a policy's rejection; else ""
-	RetryAfter time.Duration
-	Rejected   bool // by the route policy: final
+	Message    string        // of a policy's rejection; else ""
+	RetryAfter time.Duration // < 0: not said
+	Rejected   bool          // by the route policy: final
+}
+
+// NoRoom reports whether a realtime request is to be refused: its first call
+// found no slot at any target, and waiting would only keep others out.
+func (r UpstreamResult) NoRoom(realtime bool, tries int) bool {
+	return realtime && tries == 1 && !r.Called && r.Failure != nil && r.Failure.Class == queue.RateLimited
 }
 
 // Do makes the call.
@@ -67,36 +91,75 @@ func (c *Caller) Do(ctx context.Context, u UpstreamCall) UpstreamResult {
 			Class: queue.UpstreamStatus, Status: rej.Status, Code: rej.Code, Message: rej.Message,
 			RetryAfter: time.Duration(rej.RetryAfterMS) * time.Millisecond, Rejected: true,
 		}
-		return res
+	} else {
+		c.walk(ctx, u, answer, &res)
 	}
-	res.Failure = &CallFailure{Class: queue.UpstreamNetwork, Status: 503, RetryAfter: -1}
-	for _, target := range answer.Targets {
-		reply, err := c.Upstream.Do(ctx, upstream.Call{
-			Target: target, Model: u.Info.Model, Path: u.Path, Body: u.Body, IdempotencyKey: u.Key,
-			Timeout: time.Duration(answer.TimeoutMS) * time.Millisecond, OnData: u.OnData,
-		})
-		res.Reply, res.Target = reply, target
-		if err == nil {
-			res.Failure = nil
-			return res
-		}
-		failure, begun := failureOf(err)
-		res.Failure = failure
-		res.Tried = append(res.Tried, abi.Tried{Target: target, Class: string(failure.Class), Status: failure.Status})
-		if begun || ctx.Err() != nil || !othersMayServe(failure) {
-			return res
-		}
+	switch {
+	case u.Fare == First && res.Called:
+		c.Budget.Deposit(u.Info.Model)
+	case u.Fare == Paid && !res.Called:
+		c.Budget.Refund(u.Info.Model)
 	}
 	return res
 }
 
+// Good says that the answer to a call of model was of use, so that a retry was
+// no load in vain.
+func (c *Caller) Good(f Fare, model string) {
+	if f == Paid {
+		c.Budget.Refund(model)
+	}
+}
+
+// walk calls the targets in their order. Another target's call is no retry: of
+// one try, each target gets one call at most.
+func (c *Caller) walk(ctx context.Context, u UpstreamCall, route abi.RouteAnswer, res *UpstreamResult) {
+	res.Failure = &CallFailure{Class: queue.UpstreamNetwork, Status: 503, RetryAfter: -1}
+	for _, target := range route.Targets {
+		reply, err := c.Upstream.Do(ctx, upstream.Call{
+			Target: target, Model: u.Info.Model, Path: u.Path, Body: u.Body, IdempotencyKey: u.Key,
+			Timeout: time.Duration(route.TimeoutMS) * time.Millisecond, Realtime: u.Realtime, OnData: u.OnData,
+		})
+		if err == nil {
+			res.Reply, res.Target, res.Called, res.Failure = reply, target, true, nil
+			return
+		}
+		failure, e := failureOf(err)
+		if e.NoCall {
+			if !res.Called { // what a call ended with says more
+				res.Target, res.Failure = target, failure
+			}
+		} else {
+			res.Target, res.Called, res.Failure = target, true, failure
+			res.Tried = append(res.Tried, abi.Tried{Target: target, Class: string(failure.Class), Status: failure.Status})
+		}
+		if e.Begun || ctx.Err() != nil || !othersMayServe(failure) {
+			return
+		}
+	}
+}
+
+// Park returns for how long the lane of a request that is put off is to be left
+// alone: until the first target of its model may be called again, 1 s to 5 min.
+// 0: there is one already, or the lane has work for another model.
+func (c *Caller) Park(claim queue.Claim) time.Duration {
+	if claim.Escalated != "" || c.Escalates != nil && c.Escalates(claim.Model) {
+		return 0
+	}
+	open, wait := c.Upstream.Available(claim.Model)
+	if open || wait <= 0 {
+		return 0
+	}
+	return min(max(wait, time.Second), 5*time.Minute)
+}
+
 // failureOf reads an error of the upstream package.
-func failureOf(err error) (f *CallFailure, begun bool) {
+func failureOf(err error) (*CallFailure, *upstream.Error) {
 	var e *upstream.Error
 	if errors.As(err, &e) {
-		return &CallFailure{Class: e.Class, Status: e.Status, Code: e.Code, RetryAfter: e.RetryAfter}, e.Begun
+		return &CallFailure{Class: e.Class, Status: e.Status, Code: e.Code, RetryAfter: e.RetryAfter}, e
 	}
-	return &CallFailure{Class: queue.HostError, Status: 500, RetryAfter: -1}, true
+	return &CallFailure{Class: queue.HostError, Status: 500, RetryAfter: -1}, &upstream.Error{Begun: true}
 }
 
 // othersMayServe reports whether a failure is the target's own, so that the

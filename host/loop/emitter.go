@@ -88,7 +88,7 @@ func (e *emitter) flush() {
 			e.order.Unlock()
 			continue
 		}
-		done := e.send(store.Write{Fence: e.fence, Events: events})
+		done := e.send(e.ctx, store.Write{Fence: e.fence, Events: events})
 		e.order.Unlock()
 		if err := e.wait(done); err != nil {
 			e.fail(err)
@@ -102,7 +102,7 @@ func (e *emitter) commit(w store.Write) error {
 	w.Fence = e.fence
 	e.order.Lock()
 	w.Events = append(e.take(), w.Events...)
-	done := e.send(w)
+	done := e.send(e.ctx, w)
 	e.order.Unlock()
 	return e.wait(done)
 }
@@ -111,7 +111,7 @@ func (e *emitter) commit(w store.Write) error {
 // ends; then it may or may not have been.
 func (e *emitter) record(ctx context.Context, w store.Write) error {
 	w.Fence = e.fence
-	done := e.send(w)
+	done := e.send(ctx, w)
 	select {
 	case err := <-done:
 		return err
@@ -120,14 +120,15 @@ func (e *emitter) record(ctx context.Context, w store.Write) error {
 	}
 }
 
-// send queues a write; its events are shown once it is committed.
-func (e *emitter) send(w store.Write) <-chan error {
+// send queues a write, for which it waits until ctx ends at most; its events are
+// shown once it is committed.
+func (e *emitter) send(ctx context.Context, w store.Write) <-chan error {
 	done := make(chan error, 1)
 	events := w.Events
 	if !e.logged {
 		w.Events = nil
 	}
-	e.store.WriteAsync(w, func(err error) {
+	e.store.WriteAsync(ctx, w, func(err error) {
 		if err == nil {
 			e.producer.Publish(events)
 		}

@@ -60,7 +60,7 @@ func (r *run) putOff(wait time.Duration) store.Ending {
 			class = queue.Class(t.history[n-1].Class)
 		}
 	}
-	return r.leave(queue.Outcome{To: queue.Waiting, By: queue.ByRetry, Class: class, Delay: wait}, false)
+	return r.leave(queue.Outcome{To: queue.Waiting, By: queue.ByRetry, Class: class, Delay: wait, Park: r.loop.caller.Park(r.claim)}, false)
 }
 
 // leave makes the ending of what is pending. Its events commit with it and are

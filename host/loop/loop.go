@@ -22,13 +22,16 @@ import (
 
 // Store is what the loop needs of the store.
 type Store interface {
-	WriteAsync(w store.Write, done func(error))
+	WriteAsync(ctx context.Context, w store.Write, done func(error))
 	Get(ctx context.Context, tenant string, id queue.ID, parts store.Parts) (store.Record, error)
 }
 
 // Upstream makes model calls.
 type Upstream interface {
 	Candidates(model string) []abi.Candidate
+	// Available reports whether some target of model is not cooling down; else
+	// wait is how long the first of them yet will be.
+	Available(model string) (open bool, wait time.Duration)
 	Do(ctx context.Context, c upstream.Call) (upstream.Reply, error)
 }
 
@@ -207,6 +210,9 @@ func (r *run) restore(rec store.Record) error {
 		r.nested.count(s)
 		if s.Scope == "" {
 			r.steps = append(r.steps, s)
+			if s.State == response.Running { // its try ended with its worker: no failure of its upstream
+				r.triesOf(s.Ordinal).free = true
+			}
 			continue
 		}
 		r.nested.put(s)
@@ -267,12 +273,13 @@ func (r *run) modelInFlight() bool {
 	return false
 }
 
-// info is what policies learn of the request.
+// info is what policies learn of the request. Its model is the one that serves
+// this attempt, as the targets are.
 func (r *run) info() abi.RequestInfo {
 	q := r.brief.Request
 	i := abi.RequestInfo{
-		ID: r.claim.ID.String(), Tenant: r.claim.Tenant, Path: r.claim.Path, Model: r.claim.Model,
-		Tier: r.claim.Tier, Stream: q.Stream, Failures: r.claim.Failures + r.pending.Failures,
+		ID: r.claim.ID.String(), Tenant: r.claim.Tenant, Path: r.claim.Path, Model: r.claim.Served(),
+		Tier: r.claim.Tier, Stream: q.Stream, Queued: !r.claim.Realtime, Failures: r.claim.Failures + r.pending.Failures,
 		AgeMS: r.age().Milliseconds(), InputBytes: int64(len(r.claim.Body)), Modalities: []string{"text"},
 		ToolCount: len(q.Functions) + len(r.tools), Metadata: q.Metadata,
 	}

@@ -18,7 +18,7 @@ var losses = map[string]func(r *rig, f queue.Fence){
 	"told": func(r *rig, f queue.Fence) { r.claimer.Stop(f.ID, queue.ErrShutdown) },
 	// It goes on until the store refuses it, while another has taken over.
 	"not told": func(r *rig, f queue.Fence) {
-		r.store.WriteAsync(store.Write{Fence: f, Move: &store.Move{To: queue.Pending, By: queue.ByHandBack}}, func(error) {})
+		r.store.WriteAsync(context.Background(), store.Write{Fence: f, Move: &store.Move{To: queue.Pending, By: queue.ByHandBack}}, func(error) {})
 	},
 }
 

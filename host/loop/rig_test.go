@@ -46,7 +46,7 @@ type spy struct {
 	before func(w store.Write) // called with each write; may be nil
 }
 
-func (s *spy) WriteAsync(w store.Write, done func(error)) {
+func (s *spy) WriteAsync(ctx context.Context, w store.Write, done func(error)) {
 	s.mu.Lock()
 	s.writes = append(s.writes, w)
 	before := s.before
@@ -54,7 +54,7 @@ func (s *spy) WriteAsync(w store.Write, done func(error)) {
 	if before != nil {
 		before(w)
 	}
-	s.Store.WriteAsync(w, done)
+	s.Store.WriteAsync(ctx, w, done)
 }
 
 func newRig(t *testing.T, script demo.Script, o loop.Options) *rig {
@@ -82,7 +82,7 @@ func newRig(t *testing.T, script demo.Script, o loop.Options) *rig {
 	r.hub = stream.NewHub(r.store, stream.Options{})
 	r.spy = &spy{Store: r.store}
 	l := loop.New(r.spy, &loop.Caller{Policy: r.policy, Upstream: up}, r.tools, r.hub, o)
-	r.claimer = claimer.New(r.store, l, claimer.Options{Models: []string{"m"}, Poll: 50 * time.Millisecond, Drain: time.Millisecond})
+	r.claimer = claimer.New(r.store, l, claimer.Options{Models: claimer.Fixed("m"), Poll: 50 * time.Millisecond, Drain: time.Millisecond})
 	base, end := context.WithCancel(context.Background())
 	work, stop := context.WithCancel(base)
 	var parts, worker sync.WaitGroup

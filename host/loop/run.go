@@ -3,8 +3,11 @@ package loop
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"time"
 
+	"github.com/casemate/casemate/host/policy"
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
 	"github.com/casemate/casemate/host/store"
@@ -43,6 +46,13 @@ type tries struct {
 	conflicts int       // calls whose state another call changed meanwhile
 	history   []abi.HistoryTry
 	tried     []abi.Tried
+
+	// What the next try means to the retry budget, if it is no first one: paid
+	// says that it was paid for, free that it costs nothing; else it is yet to
+	// be paid for.
+	paid, free bool
+	called     bool // the last try called an upstream
+	fare       Fare // of the next try
 }
 
 // result is how one try of a step ended.
@@ -54,6 +64,7 @@ type result struct {
 	usage     []store.Usage
 	decisions []store.Decision
 	tried     []abi.Tried
+	called    bool // an upstream was called
 	stopped   bool // ctx ended before the try did: it says nothing about the step
 	rejected  *response.Failure
 }
@@ -81,6 +92,9 @@ func (r *run) drive() (store.Ending, error) {
 		ready, wait, longest := r.due(plan.Run)
 		if len(ready) == 0 && r.live == 0 && !r.claim.Realtime && longest > r.loop.opt.InPlace {
 			return r.putOff(longest), nil
+		}
+		if wait, ok := r.afford(ready); !ok {
+			return r.putOff(wait), nil
 		}
 		r.begin(ready)
 		if err := r.commit(); err != nil {
@@ -121,6 +135,35 @@ func (r *run) due(steps []response.Step) (ready []response.Step, least, longest 
 		longest = max(longest, d)
 	}
 	return ready, least, longest
+}
+
+// afford settles what each model call among steps means to the retry budget.
+// Not ok: one that was put off is not paid for, so the request is put off again.
+func (r *run) afford(steps []response.Step) (wait time.Duration, ok bool) {
+	for _, s := range steps {
+		if s.Kind != response.ModelCall {
+			continue
+		}
+		t := r.triesOf(s.Ordinal)
+		switch {
+		case s.Tries == 0:
+			t.fare = First
+		case t.paid:
+			t.fare = Paid
+		case t.free:
+			t.fare = Free
+		case r.loop.caller.Budget.Withdraw(r.claim.Served()):
+			t.fare = Paid
+		case r.claim.Realtime: // it never waits in the queue
+			t.fare = Free
+		default:
+			wait = policy.PutOff(r.claim.Attempt - 1)
+			t.due = time.Now().Add(wait)
+			return wait, false
+		}
+		t.paid, t.free = false, false
+	}
+	return 0, true
 }
 
 // begin records steps as running, to be committed before they run.
@@ -178,11 +221,26 @@ func (r *run) launch(s response.Step) {
 	tr := r.triesOf(s.Ordinal)
 	if s.Kind == response.ModelCall {
 		body, err := response.ChatRequest(r.brief, r.steps, r.set.Tools())
-		info, tried := r.info(), tr.tried
-		go func() { r.results <- r.callModel(s, body, err, info, tried) }()
+		m := modelCall{step: s, body: body, info: r.info(), tried: tr.tried, fare: tr.fare}
+		go func() {
+			r.results <- r.guarded(func() response.Step { return s }, func() result { return r.callModel(m, err) })
+		}()
 		return
 	}
-	go func() { r.results <- r.callTool(s) }()
+	c := r.call(s)
+	go func() { r.results <- r.guarded(c.begun, func() result { return c.do(r.ctx) }) }()
+}
+
+// guarded runs a try. A panic in it is a failure of this host, and ends the try
+// in the one place where all tries end.
+func (r *run) guarded(step func() response.Step, try func() result) (res result) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.loop.opt.Logger.Error("step panicked", "request", r.claim.ID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			res = result{step: step()}.failed(queue.HostError, 0, "")
+		}
+	}()
+	return try()
 }
 
 func (r *run) triesOf(ordinal int) *tries {
@@ -227,7 +285,7 @@ func (r *run) apply(res result) {
 	t := r.triesOf(res.step.Ordinal)
 	r.pending.Usage = append(r.pending.Usage, res.usage...)
 	r.pending.Decisions = append(r.pending.Decisions, res.decisions...)
-	t.tried = append(t.tried, res.tried...)
+	t.tried, t.called = append(t.tried, res.tried...), res.called
 	if res.rejected != nil {
 		r.rejected = res.rejected
 	}

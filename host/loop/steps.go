@@ -12,9 +12,19 @@ import (
 	"github.com/casemate/casemate/sdk/abi"
 )
 
-// callModel runs one try of a model call. It streams what it reads to the
-// response's listeners.
-func (r *run) callModel(s response.Step, body []byte, err error, info abi.RequestInfo, tried []abi.Tried) result {
+// modelCall is one try of a model call.
+type modelCall struct {
+	step  response.Step
+	body  []byte
+	info  abi.RequestInfo
+	tried []abi.Tried
+	fare  Fare
+}
+
+// callModel runs one try of a model call, unless err says that it could not be
+// written. It streams what it reads to the response's listeners.
+func (r *run) callModel(m modelCall, err error) result {
+	s := m.step
 	res := result{step: s}
 	if err != nil {
 		return res.failed(queue.HostError, 0, "")
@@ -22,8 +32,8 @@ func (r *run) callModel(s response.Step, body []byte, err error, info abi.Reques
 	fold := response.NewFold()
 	fold.Key = s.IdempotencyKey(r.claim.ID)
 	up := r.loop.caller.Do(r.ctx, UpstreamCall{
-		Info: info, Step: s.Key(), Try: s.Tries, Path: "/chat/completions", Body: body,
-		Key: s.IdempotencyKey(r.claim.ID), Tried: tried,
+		Info: m.info, Realtime: r.claim.Realtime, Step: s.Key(), Try: s.Tries, Fare: m.fare, Path: "/chat/completions",
+		Body: m.body, Key: s.IdempotencyKey(r.claim.ID), Tried: m.tried,
 		OnData: func(data []byte) error {
 			deltas, err := fold.Chunk(data)
 			for _, d := range deltas {
@@ -36,7 +46,7 @@ func (r *run) callModel(s response.Step, body []byte, err error, info abi.Reques
 		},
 	})
 	res.decisions = []store.Decision{up.Decision}
-	res.tried = up.Tried
+	res.tried, res.called = up.Tried, up.Called
 	if up.Failure == nil && !up.Reply.Streamed {
 		_, err = fold.Body(up.Reply.Body)
 	}
@@ -49,24 +59,34 @@ func (r *run) callModel(s response.Step, body []byte, err error, info abi.Reques
 		res.stopped = true
 		return res
 	case up.Failure != nil:
-		res = res.failed(up.Failure.Class, up.Failure.Status, up.Failure.Code)
-		res.step.RetryAfter = -1
-		if up.Failure.RetryAfter >= 0 {
-			res.step.RetryAfter = up.Failure.RetryAfter.Milliseconds()
-		}
-		if up.Failure.Rejected {
-			res.step.Verdict = response.Final
-			res.rejected = &response.Failure{
-				Code: up.Failure.Code, Message: up.Failure.Message, Status: up.Failure.Status, Class: up.Failure.Class,
-				Rejected: true, RetryAfter: max(0, up.Failure.RetryAfter),
-			}
-		}
-		return res
+		return r.failedModel(res, up)
 	case err != nil || cut != nil:
 		return res.failed(queue.UpstreamInvalid, 502, "")
 	}
+	r.loop.caller.Good(m.fare, m.info.Model)
 	res.step.State, res.step.Class, res.step.Status = response.Completed, queue.OK, up.Reply.Status
 	res.step.Output, res.step.Usage, res.output = out.Encode(), out.Usage, out
+	return res
+}
+
+// failedModel is how a model call ended that no target served.
+func (r *run) failedModel(res result, up UpstreamResult) result {
+	f := up.Failure
+	res = res.failed(f.Class, f.Status, f.Code)
+	if f.RetryAfter >= 0 {
+		res.step.RetryAfter = f.RetryAfter.Milliseconds()
+	}
+	switch {
+	case f.Rejected:
+		res.step.Verdict = response.Final
+		res.rejected = &response.Failure{
+			Code: f.Code, Message: f.Message, Status: f.Status, Class: f.Class,
+			Rejected: true, RetryAfter: max(0, f.RetryAfter),
+		}
+	case res.step.Ordinal == 0 && up.NoRoom(r.claim.Realtime, res.step.Tries):
+		res.step.Verdict = response.Final
+		res.step.RetryAfter = max(res.step.RetryAfter, time.Second.Milliseconds())
+	}
 	return res
 }
 
@@ -96,18 +116,15 @@ func (res result) unwritten(class queue.Class, code string) result {
 func (r *run) ask(steps []response.Step) {
 	for _, s := range steps {
 		t := r.triesOf(s.Ordinal)
-		q := abi.RetryQuestion{
-			V: abi.Version, NowMS: time.Now().UnixMilli(), Seed: Seed(), Request: r.info(),
-			Step:     abi.StepInfo{Kind: string(s.Kind), Tool: s.Tool, Effects: abi.Effects(s.Effects)},
-			Failures: r.claim.Failures + r.pending.Failures, MaxFailures: r.loop.opt.MaxFailures,
-			Outcome: abi.FailedTry{
-				Class: string(s.Class), Code: s.Code, Status: s.Status, RetryAfterMS: s.RetryAfter,
-				VisibleOutputSent: s.Kind == response.ModelCall && r.stream.Visible(),
-			},
-			History: t.history,
+		b := policy.Bounds{
+			MaxFailures: r.loop.opt.MaxFailures, Began: s.Began(), Tries: s.Tries - 1,
+			Model: r.claim.Served(), Realtime: r.claim.Realtime, InPlace: r.loop.opt.InPlace,
 		}
-		q.DeadlineInMS = q.Request.DeadlineInMS
-		v, d := r.loop.policy.Retry(r.ctx, q, policy.Bounds{MaxFailures: r.loop.opt.MaxFailures, Began: s.Began(), Tries: s.Tries - 1})
+		if s.Kind == response.ModelCall && t.called {
+			b.Budget = r.loop.caller.Budget
+		}
+		v, d := r.loop.policy.Retry(r.ctx, r.question(s, t), b)
+		t.paid, t.free = v.Paid, !t.called
 		r.pending.Decisions = append(r.pending.Decisions, store.Decision{
 			Step: s.Key(), Try: s.Tries, Kind: d.Kind, Question: d.Question, Answer: d.Answer,
 			Generation: d.Generation, Fallback: d.Fallback, Fuel: d.Fuel,
@@ -123,9 +140,28 @@ func (r *run) ask(steps []response.Step) {
 			continue
 		}
 		s.Verdict = response.Final
+		if v.RetryAfter > 0 {
+			s.RetryAfter = max(s.RetryAfter, v.RetryAfter.Milliseconds())
+		}
 		r.put(s)
 		if s.Kind == response.ToolCall {
 			r.emit(r.stream.ToolDone(s.CallID, response.Receipt(s)))
 		}
 	}
+}
+
+// question is what the retry policy is asked of a failed try.
+func (r *run) question(s response.Step, t *tries) abi.RetryQuestion {
+	q := abi.RetryQuestion{
+		V: abi.Version, NowMS: time.Now().UnixMilli(), Seed: Seed(), Request: r.info(),
+		Step:     abi.StepInfo{Kind: string(s.Kind), Tool: s.Tool, Effects: abi.Effects(s.Effects)},
+		Failures: r.claim.Failures + r.pending.Failures, MaxFailures: r.loop.opt.MaxFailures,
+		Outcome: abi.FailedTry{
+			Class: string(s.Class), Code: s.Code, Status: s.Status, RetryAfterMS: s.RetryAfter,
+			VisibleOutputSent: s.Kind == response.ModelCall && r.stream.Visible(),
+		},
+		History: t.history,
+	}
+	q.DeadlineInMS = q.Request.DeadlineInMS
+	return q
 }

@@ -1,8 +1,9 @@
 // Package policy asks who serves a request (route) and whether a failed try is
 // made again (retry). A loaded module answers if there is one; the built-in
 // rules answer whenever it does not, or answers nonsense, and every answer is
-// clamped to what the host allows. It does no I/O, keeps no health and waits
-// for nothing: the caller acts on the answer.
+// clamped to what the host allows, and to the budget that retries of upstream
+// calls are paid from. It does no I/O, keeps no health and waits for nothing:
+// the caller acts on the answer.
 package policy
 
 import (

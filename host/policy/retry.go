@@ -23,6 +23,16 @@ type Bounds struct {
 	// Tries is how many tries of the step failed before this one, where that is
 	// more than History says, as after another attempt.
 	Tries int
+
+	// Budget pays for another call of Model's upstream that this attempt makes
+	// itself. nil: it needs no paying for.
+	Budget *Budget
+	Model  string
+	// Realtime: somebody waits, so all tries are made in this attempt. Of other
+	// requests, a try that is further away than InPlace is left to the attempt
+	// that claims the request then, and that pays.
+	Realtime bool
+	InPlace  time.Duration
 }
 
 // Verdict is a clamped retry decision.
@@ -32,9 +42,16 @@ type Verdict struct {
 	Count   bool          // the retry spends one of the request's failures
 	Reason  string        // the policy's, or the clamp's: short, printable
 	Clamped bool          // the host changed the policy's answer
+	Paid    bool          // Bounds.Budget paid for the next try
+	// RetryAfter is what the client is told, at the least, when there was no
+	// budget for a try that the policy asked for; else 0.
+	RetryAfter time.Duration
 }
 
-const defaultMaxDelay = 10 * time.Minute
+const (
+	defaultMaxDelay = 10 * time.Minute
+	maxAsked        = time.Hour // the longest Retry-After that is waited for
+)
 
 // The delays of BuiltinRetry, and of every retry that spends no failure.
 const (
@@ -42,9 +59,28 @@ const (
 	capDelay  = 30 * time.Second
 )
 
-// maxFree is how many failed tries a step may have before each further one
-// spends a failure of the request, whatever the policy says: free retries end.
-const maxFree = 100
+// The delays of BuiltinRetry before another upstream call of queued work that
+// has spent quickFailures: up to firstOutage, then four times as long each time.
+// So the five failures that a request usually has outlast an outage of minutes:
+// they take 170 s at least.
+const (
+	quickFailures = 2
+	firstOutage   = 20 * time.Second
+	maxOutage     = 4 * time.Minute
+)
+
+// A rate limit spends no failure, so something else must end it: the deadline
+// or, for a request without one, its age: past maxFreeAge a rate limit counts as
+// other failures do. patientTries is how many tries of a step come back as soon
+// as the upstream said; after them the delay grows however short that is.
+const (
+	maxFreeAge   = 24 * time.Hour
+	patientTries = 10
+)
+
+// noQuota is the code of an account that is empty: it comes as a rate limit and
+// does not pass by waiting.
+const noQuota = "insufficient_quota"
 
 // Retry returns whether the failed try of q is made again. V, bounds and the
 // cut of the question are filled in here; what b knows better wins over q.
@@ -68,13 +104,16 @@ func (d *Decider) Retry(ctx context.Context, q abi.RetryQuestion, b Bounds) (Ver
 		ans = BuiltinRetry(q)
 	}
 	v, why := clampRetry(ans, q, b)
+	if v.Retry {
+		v = afford(v, q, b)
+	}
 	final := abi.RetryAnswer{V: abi.Version, Action: abi.ActionFail, Reason: v.Reason}
 	if v.Retry {
 		final.Action, final.DelayMS, final.Count = abi.ActionRetry, v.Delay.Milliseconds(), &v.Count
 	}
 	dec.Answer = used(final)
 	d.count(dec, v.Clamped)
-	if ok && v.Clamped {
+	if ok && why != "" {
 		d.warn(msgClamped, dec.Kind, why, dec.Generation)
 	}
 	return v, dec
@@ -114,17 +153,19 @@ func clampRetry(ans abi.RetryAnswer, q abi.RetryQuestion, b Bounds) (v Verdict, 
 		return Verdict{Reason: reason}, ""
 	}
 	v = Verdict{Retry: true, Count: ans.Count == nil || *ans.Count, Reason: reason}
-	if !v.Count && (queue.Class(q.Outcome.Class) != queue.RateLimited || b.Tries >= maxFree) {
+	switch free := mayBeFree(q); {
+	case !free && !v.Count:
 		v.Count, why = true, clampCount
+	case free && v.Count && q.Outcome.Code != noQuota:
+		v.Count = false
+		if ans.Count != nil {
+			why = clampCount
+		}
 	}
 	if why := ruledOut(q, b, v.Count); why != "" {
 		return Verdict{Reason: clampReasons[why], Clamped: true}, why
 	}
-	ms := max(ans.DelayMS, 0, q.Outcome.RetryAfterMS)
-	if !v.Count && ms < freeFloor(q, b.Tries) {
-		ms = freeDelay(q, b.Tries)
-	}
-	ms = min(ms, b.MaxDelay.Milliseconds())
+	ms := clampDelayMS(max(ans.DelayMS, 0), q, b, v.Count)
 	if ms != ans.DelayMS && why == "" {
 		why = clampDelay
 	}
@@ -133,6 +174,48 @@ func clampRetry(ans abi.RetryAnswer, q abi.RetryQuestion, b Bounds) (v Verdict, 
 	}
 	v.Delay, v.Clamped = time.Duration(ms)*time.Millisecond, why != ""
 	return v, why
+}
+
+// clampDelayMS keeps a delay, in milliseconds, between what the upstream asked
+// for, which is never cut, and the longest one. What the host chooses in place
+// of a policy it spreads.
+func clampDelayMS(ms int64, q abi.RetryQuestion, b Bounds, counted bool) int64 {
+	floor := asked(q)
+	if !counted {
+		floor = freeFloor(q, b.Tries)
+	}
+	if most := b.MaxDelay.Milliseconds(); ms > most {
+		ms = most - jitter(q.Seed, b.MaxDelay/10)
+	}
+	if ms < floor {
+		ms = floor + beyond(q, floor)
+	}
+	return ms
+}
+
+// mayBeFree reports whether a retry may spend no failure.
+func mayBeFree(q abi.RetryQuestion) bool {
+	return queue.Class(q.Outcome.Class) == queue.RateLimited &&
+		(q.DeadlineInMS > 0 || q.Request.AgeMS < maxFreeAge.Milliseconds())
+}
+
+// afford has the budget pay for the try that v asks for, if this attempt makes
+// it. Where there is none left, queued work is put off, until its turn comes
+// with whoever claims it then; who waits for the answer is told to come back.
+func afford(v Verdict, q abi.RetryQuestion, b Bounds) Verdict {
+	switch {
+	case b.Budget == nil, !b.Realtime && v.Delay > b.InPlace:
+		return v
+	case b.Budget.Withdraw(b.Model):
+		v.Paid = true
+		return v
+	}
+	wait := max(PutOff(1), v.Delay)
+	if b.Realtime || q.DeadlineInMS > 0 && wait.Milliseconds() >= q.DeadlineInMS {
+		return Verdict{Reason: "the retry budget is spent", Clamped: true, RetryAfter: wait}
+	}
+	v.Delay, v.Clamped = wait, true
+	return v
 }
 
 // ruledOut returns the code of why there can be no other try, or "".
@@ -153,22 +236,37 @@ func ruledOut(q abi.RetryQuestion, b Bounds, counted bool) string {
 	return ""
 }
 
+// asked is the Retry-After of the failure, in milliseconds; 0: not said.
+func asked(q abi.RetryQuestion) int64 {
+	return min(max(q.Outcome.RetryAfterMS, 0), maxAsked.Milliseconds())
+}
+
 // freeFloor is the least delay, in milliseconds, before a retry that spends no
 // failure: nothing else keeps such retries from coming as fast as the upstream
 // answers. It doubles with each try, but where the upstream said when to come
-// back.
+// back, as long as that helps.
 func freeFloor(q abi.RetryQuestion, tries int) int64 {
-	if q.Outcome.RetryAfterMS >= baseDelay.Milliseconds() {
-		return q.Outcome.RetryAfterMS
+	said := asked(q)
+	if said >= baseDelay.Milliseconds() && tries < patientTries {
+		return said
 	}
-	return growing(tries).Milliseconds()
+	return max(said, growing(tries).Milliseconds())
 }
 
-// freeDelay is freeFloor and up to half of it more, so that not all come back
-// at once.
+// freeDelay is freeFloor and a part of it more.
 func freeDelay(q abi.RetryQuestion, tries int) int64 {
 	floor := freeFloor(q, tries)
-	return floor + jitter(q.Seed, time.Duration(floor/2)*time.Millisecond)
+	return floor + beyond(q, floor)
+}
+
+// beyond is what is added to a delay, in milliseconds, that many get at once, so
+// that not all come back at once: up to half of it, but not past the deadline.
+func beyond(q abi.RetryQuestion, floor int64) int64 {
+	top := min(max(floor, baseDelay.Milliseconds())/2, capDelay.Milliseconds())
+	if q.DeadlineInMS > 0 {
+		top = min(top, max(q.DeadlineInMS-floor, 0))
+	}
+	return jitter(q.Seed, time.Duration(top)*time.Millisecond)
 }
 
 // once reports whether a step may have an effect that must not be repeated. A
@@ -179,15 +277,15 @@ func once(s abi.StepInfo) bool {
 
 // BuiltinRetry tries again what may pass by itself, after an exponential delay
 // with jitter from the seed, no sooner than the upstream asked and within the
-// deadline. A rate limit spends no failure; a once tool is never retried.
+// deadline; queued work outlives an outage of minutes. A rate limit spends no
+// failure; a once tool is never retried.
 // The same question gives the same answer.
 func BuiltinRetry(q abi.RetryQuestion) abi.RetryAnswer {
 	no := func(reason string) abi.RetryAnswer {
 		return abi.RetryAnswer{V: abi.Version, Action: abi.ActionFail, Reason: reason}
 	}
 	limited := queue.Class(q.Outcome.Class) == queue.RateLimited
-	// An empty account looks like a rate limit and does not pass by waiting.
-	counted := !limited || q.Outcome.Code == "insufficient_quota"
+	counted := !limited || q.Outcome.Code == noQuota
 	switch {
 	case !passing(q.Outcome, len(q.History)):
 		return no("permanent")
@@ -200,18 +298,34 @@ func BuiltinRetry(q abi.RetryQuestion) abi.RetryAnswer {
 	}
 	tries := max(len(q.History), q.Failures)
 	delay := jitter(q.Seed, growing(tries))
-	asked, least := q.Outcome.RetryAfterMS, baseDelay.Milliseconds()
-	switch {
-	case asked >= least, asked > 0 && counted:
-		// Beyond what was asked for, so that not all come back at once.
-		delay = asked + min(delay, least)
+	switch said := asked(q); {
 	case !counted:
 		delay = freeDelay(q, tries)
+	case said > 0:
+		delay = said + beyond(q, said)
+	}
+	if counted {
+		delay = max(delay, outage(q))
 	}
 	if q.DeadlineInMS > 0 && delay >= q.DeadlineInMS {
 		return no("the deadline comes before the next try")
 	}
 	return abi.RetryAnswer{V: abi.Version, Action: abi.ActionRetry, DelayMS: delay, Count: &counted, Reason: "backoff"}
+}
+
+// outage returns the least delay, in milliseconds, of queued work whose upstream
+// fails again and again: half to all of what so many failures ask for, but not
+// more than half of the time that is left.
+func outage(q abi.RetryQuestion) int64 {
+	n := q.Failures - quickFailures
+	if !q.Request.Queued || q.Step.Kind == "tool_call" || n < 0 {
+		return 0
+	}
+	top := min(firstOutage<<min(2*n, 16), maxOutage).Milliseconds()
+	if q.DeadlineInMS > 0 {
+		top = min(top, q.DeadlineInMS/2)
+	}
+	return top/2 + jitter(q.Seed, time.Duration(top/2)*time.Millisecond)
 }
 
 // growing returns base · 2^tries, at most the cap.

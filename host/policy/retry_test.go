@@ -37,6 +37,8 @@ func with(q abi.RetryQuestion, edit func(*abi.RetryQuestion)) abi.RetryQuestion 
 	return q
 }
 
+const day = 24 * 60 * 60 * 1000 // milliseconds
+
 func TestRetryClamps(t *testing.T) {
 	const again = `{"v":1,"action":"retry","delay_ms":1000,"reason":"again"}`
 	began := policy.Bounds{MaxFailures: 3, Began: true}
@@ -46,77 +48,129 @@ func TestRetryClamps(t *testing.T) {
 		q      abi.RetryQuestion
 		b      policy.Bounds
 		want   policy.Verdict
+		spread time.Duration // the delay may be so much longer
 	}{
-		{"as it is", again, failed(queue.UpstreamNetwork), bounds, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}},
-		{"fail stands", `{"v":1,"action":"fail","reason":"no"}`, failed(queue.UpstreamNetwork), bounds, policy.Verdict{Reason: "no"}},
-		{"negative delay", `{"v":1,"action":"retry","delay_ms":-5}`, failed(queue.UpstreamNetwork), bounds, policy.Verdict{Retry: true, Count: true, Clamped: true}},
-		{"long delay", `{"v":1,"action":"retry","delay_ms":9007199254740991}`, failed(queue.UpstreamNetwork), bounds, policy.Verdict{Retry: true, Delay: 10 * time.Minute, Count: true, Clamped: true}},
-		{"own longest delay", again, failed(queue.UpstreamNetwork), policy.Bounds{MaxFailures: 1, MaxDelay: 300 * time.Millisecond}, policy.Verdict{Retry: true, Delay: 300 * time.Millisecond, Count: true, Reason: "again", Clamped: true}},
+		{"as it is", again, failed(queue.UpstreamNetwork), bounds, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}, 0},
+		{"fail stands", `{"v":1,"action":"fail","reason":"no"}`, failed(queue.UpstreamNetwork), bounds, policy.Verdict{Reason: "no"}, 0},
+		{"negative delay", `{"v":1,"action":"retry","delay_ms":-5}`, failed(queue.UpstreamNetwork), bounds, policy.Verdict{Retry: true, Count: true, Clamped: true}, 0},
+		{"long delay", `{"v":1,"action":"retry","delay_ms":9007199254740991}`, failed(queue.UpstreamNetwork), bounds, policy.Verdict{Retry: true, Delay: 9 * time.Minute, Count: true, Clamped: true}, time.Minute},
+		{"own longest delay", again, failed(queue.UpstreamNetwork), policy.Bounds{MaxFailures: 1, MaxDelay: 300 * time.Millisecond}, policy.Verdict{Retry: true, Delay: 270 * time.Millisecond, Count: true, Reason: "again", Clamped: true}, 30 * time.Millisecond},
 		{
 			"sooner than asked", again, with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Outcome.RetryAfterMS = 7000 }), bounds,
-			policy.Verdict{Retry: true, Delay: 7 * time.Second, Count: true, Reason: "again", Clamped: true},
+			policy.Verdict{Retry: true, Delay: 7 * time.Second, Reason: "again", Clamped: true},
+			3500 * time.Millisecond,
 		},
 		{
 			"past the deadline", again, with(failed(queue.UpstreamNetwork), func(q *abi.RetryQuestion) { q.DeadlineInMS = 1000 }), bounds,
 			policy.Verdict{Reason: "the deadline comes before the next try", Clamped: true},
+			0,
 		},
-		{"past the host's deadline", again, failed(queue.UpstreamNetwork), policy.Bounds{MaxFailures: 3, Deadline: 900 * time.Millisecond}, policy.Verdict{Reason: "the deadline comes before the next try", Clamped: true}},
-		{"deadline passed", again, failed(queue.UpstreamNetwork), policy.Bounds{MaxFailures: 3, Deadline: -1}, policy.Verdict{Reason: "the deadline has passed", Clamped: true}},
+		{"past the host's deadline", again, failed(queue.UpstreamNetwork), policy.Bounds{MaxFailures: 3, Deadline: 900 * time.Millisecond}, policy.Verdict{Reason: "the deadline comes before the next try", Clamped: true}, 0},
+		{"deadline passed", again, failed(queue.UpstreamNetwork), policy.Bounds{MaxFailures: 3, Deadline: -1}, policy.Verdict{Reason: "the deadline has passed", Clamped: true}, 0},
 		{
 			"no failures left", again, with(failed(queue.UpstreamNetwork), func(q *abi.RetryQuestion) { q.Failures = 3 }), bounds,
 			policy.Verdict{Reason: "no failures left", Clamped: true},
+			0,
 		},
-		{"none allowed", again, with(failed(queue.UpstreamNetwork), func(q *abi.RetryQuestion) { q.MaxFailures = 0 }), policy.Bounds{}, policy.Verdict{Reason: "no failures left", Clamped: true}},
+		{"none allowed", again, with(failed(queue.UpstreamNetwork), func(q *abi.RetryQuestion) { q.MaxFailures = 0 }), policy.Bounds{}, policy.Verdict{Reason: "no failures left", Clamped: true}, 0},
 		{
 			"a rate limit spends none", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`,
 			with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Failures = 3 }), bounds,
 			policy.Verdict{Retry: true, Delay: time.Second},
+			0,
 		},
 		{
 			"a free retry after what upstream asked for", `{"v":1,"action":"retry","delay_ms":0,"count":false}`,
 			with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Outcome.RetryAfterMS, q.History = 600, make([]abi.HistoryTry, 9) }), bounds,
 			policy.Verdict{Retry: true, Delay: 600 * time.Millisecond, Clamped: true},
+			300 * time.Millisecond,
 		},
 		{
-			"free retries end", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`,
-			with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.History = make([]abi.HistoryTry, 100) }), bounds,
+			"a rate limit spends none, whatever the policy counts", `{"v":1,"action":"retry","delay_ms":1000,"count":true}`,
+			with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Failures = 3 }), bounds,
+			policy.Verdict{Retry: true, Delay: time.Second, Clamped: true},
+			0,
+		},
+		{
+			"an empty account is no rate limit", again,
+			with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Outcome.Code = "insufficient_quota" }), bounds,
+			policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"},
+			0,
+		},
+		{
+			"a rate limit that goes on and on counts", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`,
+			with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Request.AgeMS = day }), bounds,
 			policy.Verdict{Retry: true, Delay: time.Second, Count: true, Clamped: true},
+			0,
 		},
 		{
-			"free retries of other attempts end too", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`,
-			with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Failures = 3 }),
-			policy.Bounds{MaxFailures: 3, Tries: 100},
+			"and ends", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`,
+			with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Request.AgeMS, q.Failures = day, 3 }), bounds,
 			policy.Verdict{Reason: "no failures left", Clamped: true},
+			0,
+		},
+		{
+			"but with a deadline, by that", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`,
+			with(failed(queue.RateLimited), func(q *abi.RetryQuestion) {
+				q.Request.AgeMS, q.Failures, q.DeadlineInMS = 2*day, 3, 1001
+			}), bounds,
+			policy.Verdict{Retry: true, Delay: time.Second},
+			0,
+		},
+		{
+			"a short Retry-After that did not help ten times", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`,
+			with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Outcome.RetryAfterMS = 1000 }),
+			policy.Bounds{MaxFailures: 3, Tries: 10},
+			policy.Verdict{Retry: true, Delay: 30 * time.Second, Clamped: true},
+			15 * time.Second,
+		},
+		{
+			"what upstream asked for is not cut", again,
+			with(failed(queue.UpstreamStatus), func(q *abi.RetryQuestion) { q.Outcome.RetryAfterMS = 45 * 60_000 }), bounds,
+			policy.Verdict{Retry: true, Delay: 45 * time.Minute, Count: true, Reason: "again", Clamped: true},
+			30 * time.Second,
+		},
+		{
+			"but not for days", again,
+			with(failed(queue.UpstreamStatus), func(q *abi.RetryQuestion) { q.Outcome.RetryAfterMS = 3 * day }), bounds,
+			policy.Verdict{Retry: true, Delay: time.Hour, Count: true, Reason: "again", Clamped: true},
+			30 * time.Second,
 		},
 		{
 			"others spend one", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`, failed(queue.UpstreamStatus), bounds,
 			policy.Verdict{Retry: true, Delay: time.Second, Count: true, Clamped: true},
+			0,
 		},
 		{
 			"others that spend none have an end", `{"v":1,"action":"retry","delay_ms":1000,"count":false}`,
 			with(failed(queue.UpstreamStatus), func(q *abi.RetryQuestion) { q.Failures = 3 }), bounds,
 			policy.Verdict{Reason: "no failures left", Clamped: true},
+			0,
 		},
-		{"once that began", again, tool(abi.EffectsOnce, queue.GuestError), began, policy.Verdict{Reason: "a once step began", Clamped: true}},
-		{"nothing declared, began", again, tool("", queue.GuestError), began, policy.Verdict{Reason: "a once step began", Clamped: true}},
-		{"unknown effects, began", again, tool("perhaps", queue.GuestError), began, policy.Verdict{Reason: "a once step began", Clamped: true}},
-		{"once that did not begin", again, tool(abi.EffectsOnce, queue.GuestThrottled), bounds, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}},
-		{"idempotent that began", again, tool(abi.EffectsIdempotent, queue.GuestError), began, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}},
-		{"pure that began", again, tool(abi.EffectsPure, queue.GuestError), began, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}},
-		{"model call that began", again, failed(queue.UpstreamTimeout), began, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}},
+		{"once that began", again, tool(abi.EffectsOnce, queue.GuestError), began, policy.Verdict{Reason: "a once step began", Clamped: true}, 0},
+		{"nothing declared, began", again, tool("", queue.GuestError), began, policy.Verdict{Reason: "a once step began", Clamped: true}, 0},
+		{"unknown effects, began", again, tool("perhaps", queue.GuestError), began, policy.Verdict{Reason: "a once step began", Clamped: true}, 0},
+		{"once that did not begin", again, tool(abi.EffectsOnce, queue.GuestThrottled), bounds, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}, 0},
+		{"idempotent that began", again, tool(abi.EffectsIdempotent, queue.GuestError), began, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}, 0},
+		{"pure that began", again, tool(abi.EffectsPure, queue.GuestError), began, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}, 0},
+		{"model call that began", again, failed(queue.UpstreamTimeout), began, policy.Verdict{Retry: true, Delay: time.Second, Count: true, Reason: "again"}, 0},
 		{
 			"output was sent", again, with(failed(queue.UpstreamNetwork), func(q *abi.RetryQuestion) { q.Outcome.VisibleOutputSent = true }), bounds,
 			policy.Verdict{Reason: "output was sent", Clamped: true},
+			0,
 		},
-		{"canceled", again, failed(queue.ClassCanceled), bounds, policy.Verdict{Reason: "nothing to try again", Clamped: true}},
+		{"canceled", again, failed(queue.ClassCanceled), bounds, policy.Verdict{Reason: "nothing to try again", Clamped: true}, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			d := policy.New(nil)
 			d.SetRetry(&module{name: "m", answer: tt.answer})
 			got, dec := d.Retry(t.Context(), tt.q, tt.b)
+			if more := got.Delay - tt.want.Delay; more > 0 && more <= tt.spread {
+				tt.want.Delay = got.Delay
+			}
 			if got != tt.want {
-				t.Errorf("got %+v, want %+v", got, tt.want)
+				t.Errorf("got %+v, want %+v and up to %v more", got, tt.want, tt.spread)
 			}
 			if dec.Generation != "m" || dec.Fallback != "" {
 				t.Errorf("got generation %q, fallback %q, want m, none", dec.Generation, dec.Fallback)
@@ -278,8 +332,17 @@ func TestBuiltinRetryDelay(t *testing.T) {
 func TestBuiltinRetryAfterAndDeadline(t *testing.T) {
 	for seed := range int64(100) {
 		q := with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Seed, q.Outcome.RetryAfterMS = seed, 2000 })
-		if d := policy.BuiltinRetry(q).DelayMS; d < 2000 || d > 2500 {
-			t.Fatalf("seed %d: got %d ms, want 2000 to 2500", seed, d)
+		if d := policy.BuiltinRetry(q).DelayMS; d < 2000 || d > 3000 {
+			t.Fatalf("seed %d: got %d ms, want 2000 to 3000", seed, d)
+		}
+		q.DeadlineInMS = 2100 // what is added never goes past it
+		if a := policy.BuiltinRetry(q); a.Action != abi.ActionRetry || a.DelayMS < 2000 || a.DelayMS >= 2100 {
+			t.Fatalf("seed %d: got %+v, want a retry before the deadline", seed, a)
+		}
+		d := policy.New(nil)
+		d.SetRetry(&module{name: "m", answer: `{"v":1,"action":"retry","delay_ms":0}`})
+		if v, _ := d.Retry(t.Context(), q, bounds); !v.Retry || v.Delay < 2*time.Second || v.Delay >= 2100*time.Millisecond {
+			t.Fatalf("seed %d: clamped: got %+v, want a retry before the deadline", seed, v)
 		}
 		q.DeadlineInMS = 2000
 		if a := policy.BuiltinRetry(q); a.Action != abi.ActionFail {

@@ -57,7 +57,8 @@ type call struct {
 	rest    store.Write
 	tried   []abi.Tried
 	history []abi.HistoryTry
-	left    bool // an ending was made: it closes the producer
+	fare    loop.Fare // of the next call
+	left    bool      // an ending was made: it closes the producer
 }
 
 // Process makes the call, and tries it again as the retry policy says. When
@@ -69,39 +70,80 @@ func (d *Default) Process(ctx context.Context, c queue.Claim) (store.Ending, err
 	if c.Stream && isChat(c.Path) {
 		k.body, k.wantsUse = withUsage(c.Body)
 	}
+	if !k.afford() {
+		return k.putOff(queue.UpstreamStatus, policy.PutOff(c.Attempt-1)), nil
+	}
 	for try := 1; ; try++ {
 		res := k.try(ctx, try)
-		if ctx.Err() != nil && res.Failure != nil {
-			return k.interrupted(ctx), nil
-		}
-		if res.Failure == nil {
+		switch {
+		case res.Failure == nil:
 			return k.completed(res), nil
-		}
-		if res.Failure.Rejected {
+		case ctx.Err() != nil:
+			return k.interrupted(ctx), nil
+		case res.Failure.Rejected:
+			return k.failed(res.Failure), nil
+		case res.NoRoom(c.Realtime, try):
+			res.Failure.RetryAfter = max(res.Failure.RetryAfter, time.Second)
 			return k.failed(res.Failure), nil
 		}
-		v := k.ask(ctx, try, res.Failure)
+		v := k.ask(ctx, try, res)
 		switch {
 		case !v.Retry:
+			res.Failure.RetryAfter = max(res.Failure.RetryAfter, v.RetryAfter)
 			return k.failed(res.Failure), nil
 		case !c.Realtime && v.Delay > d.opt.InPlace:
-			return k.leave(queue.Outcome{
-				To: queue.Waiting, By: queue.ByRetry, Class: res.Failure.Class, Delay: v.Delay,
-			}), nil
-		}
-		select {
-		case <-time.After(v.Delay):
-		case <-ctx.Done():
+			return k.putOff(res.Failure.Class, v.Delay), nil
+		case !pause(ctx, v.Delay):
 			return k.interrupted(ctx), nil
 		}
+		k.fare = loop.Free
+		if v.Paid {
+			k.fare = loop.Paid
+		}
 	}
+}
+
+// pause waits for d; false: ctx ended before.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// afford settles what the attempt's first call means to the retry budget;
+// false: nothing pays for it. A request that is claimed again was put off, or
+// else handed back, which is rare and no harm; but if only its workers were
+// lost, its upstream is not pressed by that.
+func (k *call) afford() bool {
+	switch c := k.claim; {
+	case c.Attempt <= 1:
+		k.fare = loop.First
+	case c.Realtime, c.Failures == 0 && c.Attempt-1 <= c.Reaps:
+		k.fare = loop.Free
+	case k.d.caller.Budget.Withdraw(c.Served()):
+		k.fare = loop.Paid
+	default:
+		return false
+	}
+	return true
+}
+
+// putOff gives the slot back until the next try is due.
+func (k *call) putOff(class queue.Class, delay time.Duration) store.Ending {
+	return k.leave(queue.Outcome{To: queue.Waiting, By: queue.ByRetry, Class: class, Delay: delay, Park: k.d.caller.Park(k.claim)})
 }
 
 // try makes the call once.
 func (k *call) try(ctx context.Context, try int) loop.UpstreamResult {
 	k.fold = response.NewFold()
 	res := k.d.caller.Do(ctx, loop.UpstreamCall{
-		Info: k.info(ctx), Try: try, Path: strings.TrimPrefix(k.claim.Path, "/v1"), Body: k.body,
+		Info: k.info(ctx), Realtime: k.claim.Realtime, Try: try, Fare: k.fare,
+		Path: strings.TrimPrefix(k.claim.Path, "/v1"), Body: k.body,
 		Key: k.claim.ID.String(), Tried: k.tried, OnData: k.chunk,
 	})
 	k.tried = append(k.tried, res.Tried...)
@@ -158,6 +200,7 @@ func (k *call) usage(res loop.UpstreamResult) response.Usage {
 
 // completed answers with what the upstream said, in the form asked for.
 func (k *call) completed(res loop.UpstreamResult) store.Ending {
+	k.d.caller.Good(k.fare, k.claim.Served())
 	o := queue.Outcome{
 		To: queue.Completed, By: queue.ByOutcome, Class: queue.OK, Status: 200,
 		ContentType: "application/json", Body: res.Reply.Body,
@@ -217,7 +260,8 @@ func (k *call) leave(o queue.Outcome) store.Ending {
 }
 
 // ask puts a failed try to the retry policy.
-func (k *call) ask(ctx context.Context, try int, f *loop.CallFailure) policy.Verdict {
+func (k *call) ask(ctx context.Context, try int, res loop.UpstreamResult) policy.Verdict {
+	f := res.Failure
 	q := abi.RetryQuestion{
 		V: abi.Version, NowMS: time.Now().UnixMilli(), Seed: loop.Seed(), Request: k.info(ctx),
 		Step:     abi.StepInfo{Kind: "request"},
@@ -231,7 +275,14 @@ func (k *call) ask(ctx context.Context, try int, f *loop.CallFailure) policy.Ver
 		q.Outcome.RetryAfterMS = f.RetryAfter.Milliseconds()
 	}
 	q.DeadlineInMS = q.Request.DeadlineInMS
-	v, d := k.d.caller.Policy.Retry(ctx, q, policy.Bounds{MaxFailures: k.d.opt.MaxFailures, Began: true, Tries: try - 1})
+	b := policy.Bounds{
+		MaxFailures: k.d.opt.MaxFailures, Began: true, Tries: try - 1 + max(k.claim.Attempt-1-k.claim.Reaps, 0),
+		Model: k.claim.Served(), Realtime: k.claim.Realtime, InPlace: k.d.opt.InPlace,
+	}
+	if res.Called {
+		b.Budget = k.d.caller.Budget
+	}
+	v, d := k.d.caller.Policy.Retry(ctx, q, b)
 	k.rest.Decisions = append(k.rest.Decisions, store.Decision{
 		Try: try, Kind: d.Kind, Question: d.Question, Answer: d.Answer,
 		Generation: d.Generation, Fallback: d.Fallback, Fuel: d.Fuel,
@@ -243,10 +294,12 @@ func (k *call) ask(ctx context.Context, try int, f *loop.CallFailure) policy.Ver
 	return v
 }
 
+// info is what policies learn of the request. Its model is the one that serves
+// this attempt, as the targets are.
 func (k *call) info(ctx context.Context) abi.RequestInfo {
 	i := abi.RequestInfo{
-		ID: k.claim.ID.String(), Tenant: k.claim.Tenant, Path: k.claim.Path, Model: k.claim.Model,
-		Tier: k.claim.Tier, Stream: k.claim.Stream, Failures: k.claim.Failures + k.rest.Failures,
+		ID: k.claim.ID.String(), Tenant: k.claim.Tenant, Path: k.claim.Path, Model: k.claim.Served(),
+		Tier: k.claim.Tier, Stream: k.claim.Stream, Queued: !k.claim.Realtime, Failures: k.claim.Failures + k.rest.Failures,
 		AgeMS: (k.claim.Age + time.Since(k.began)).Milliseconds(), InputBytes: int64(len(k.claim.Body)),
 		Modalities: []string{"text"},
 	}

@@ -51,36 +51,33 @@ type Store struct {
 	driver Driver
 	o      Options
 	lost   atomic.Uint64
+	asked  atomic.Uint64 // claims, to count out the urgent ones
 
 	mu      sync.Mutex
 	ran     bool
 	closed  bool
 	queue   []*entry
-	held    int   // writes queued or in flight
-	bytes   int64 // of them
-	waiting int   // for room
+	held    int      // writes queued or in flight
+	bytes   int64    // of them
+	waiting []*entry // for room, in the order they came
 	wake    chan struct{}
-	space   chan struct{} // closed, and replaced, when room was made
-	since   time.Time     // the commit in flight began; zero: none
-	err     error         // of the last try, nil when it worked
+	since   time.Time // the commit in flight began; zero: none
+	err     error     // of the last try, nil when it worked
 }
 
 // entry is one queued write.
 type entry struct {
-	write     Write
-	size      int64
-	invalid   error // found before it was queued; it keeps its place in the order
-	done      func(error)
-	taken     bool // by the committer; it can no longer be withdrawn
-	withdrawn bool
+	write   Write
+	size    int64
+	invalid error // found before it was queued; it keeps its place in the order
+	done    func(error)
+	room    chan struct{} // closed when it was queued or refused; nil: it did not wait
+	refused bool          // the store was closed while it waited
 }
 
 // New returns a Store on d. Nothing is committed before Run is called.
 func New(d Driver, o Options) *Store {
-	return &Store{
-		driver: d, o: o.withDefaults(),
-		wake: make(chan struct{}, 1), space: make(chan struct{}),
-	}
+	return &Store{driver: d, o: o.withDefaults(), wake: make(chan struct{}, 1)}
 }
 
 // Run commits queued writes until ctx ends, each group as soon as the one
@@ -142,12 +139,15 @@ func (s *Store) take(ctx, work context.Context) []*entry {
 func (s *Store) close(force bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.queue)+s.waiting > 0 && !force {
+	if len(s.queue)+len(s.waiting) > 0 && !force {
 		return false
 	}
 	s.closed = true
-	close(s.space)
-	s.space = make(chan struct{})
+	for _, e := range s.waiting {
+		e.refused = true
+		close(e.room)
+	}
+	s.waiting = nil
 	return true
 }
 
@@ -164,11 +164,6 @@ func (s *Store) next() []*entry {
 		}
 		s.queue[0] = nil
 		s.queue = s.queue[1:]
-		if e.withdrawn {
-			s.release(1, e.size)
-			continue
-		}
-		e.taken = true
 		bytes += e.size
 		batch = append(batch, e)
 	}
@@ -179,11 +174,10 @@ func (s *Store) next() []*entry {
 }
 
 // release makes room; s.mu is held.
-func (s *Store) release(writes int, bytes int64) {
-	s.held -= writes
-	s.bytes -= bytes
-	close(s.space)
-	s.space = make(chan struct{})
+func (s *Store) release(e *entry) {
+	s.held--
+	s.bytes -= e.size
+	s.admit()
 }
 
 // commit writes the group. When the database refuses it for what it holds, the
@@ -269,8 +263,9 @@ func (s *Store) settle(e *entry, err error) {
 		s.lost.Add(1)
 	}
 	s.mu.Lock()
-	s.release(1, e.size)
+	s.release(e)
 	s.mu.Unlock()
+	s.poke()
 	e.done(err)
 }
 
@@ -279,6 +274,15 @@ func (s *Store) Backlog() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.held
+}
+
+// crowded reports whether more than half of what may wait for the database
+// does: then what is running will need the rest for its results, and no more
+// should be begun.
+func (s *Store) crowded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held > s.o.MaxWrites/2 || s.bytes > s.o.MaxBytes/2
 }
 
 // Healthy reports whether commits work: the last one did, and the one in flight

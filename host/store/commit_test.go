@@ -15,11 +15,15 @@ import (
 	"github.com/casemate/casemate/host/store"
 )
 
-// fake is a driver whose Write is a function; its other methods are not called.
+// fake is a driver whose Write is a function; of its other methods it has only
+// those of check_test.go.
 type fake struct {
 	store.Driver
 	mu      sync.Mutex
 	batches [][]store.Write
+	claims  []store.ClaimRequest
+	beats   []store.Beat
+	limits  []store.Limits
 	write   func(n int, writes []store.Write) ([]error, error) // n counts from 1
 }
 
@@ -94,7 +98,7 @@ func TestWritesAreGroupedInOrder(t *testing.T) {
 		synctest.Wait()
 		var r results
 		for i := range 10 {
-			s.WriteAsync(event(int64(i)), r.done)
+			s.WriteAsync(t.Context(), event(int64(i)), r.done)
 			if i == 0 {
 				synctest.Wait() // the first commit is under way
 			}
@@ -140,7 +144,7 @@ func TestU8ResultsOutliveAnOutage(t *testing.T) {
 		stop := run(t, s)
 		var r results
 		for i := range 3 {
-			s.WriteAsync(event(int64(i)), r.done)
+			s.WriteAsync(t.Context(), event(int64(i)), r.done)
 		}
 		time.Sleep(time.Minute)
 		if s.Healthy() || s.Err() == nil || s.Backlog() != 3 {
@@ -176,7 +180,7 @@ func TestOneBadWriteFailsAlone(t *testing.T) {
 		s := store.New(f, store.Options{})
 		var r results
 		for i := range 9 {
-			s.WriteAsync(event(int64(i)), r.done)
+			s.WriteAsync(t.Context(), event(int64(i)), r.done)
 		}
 		run(t, s)()
 		for i, err := range r.all() {
@@ -215,9 +219,9 @@ func TestEndDrains(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := store.New(&fake{write: c.write}, store.Options{BatchWrites: 1, MaxWrites: 2, Drain: 3 * time.Second})
 				var r results
-				s.WriteAsync(event(0), r.done)
-				s.WriteAsync(event(1), r.done)
-				go s.WriteAsync(event(2), r.done) // waits for room
+				s.WriteAsync(t.Context(), event(0), r.done)
+				s.WriteAsync(t.Context(), event(1), r.done)
+				go s.WriteAsync(t.Context(), event(2), r.done) // waits for room
 				synctest.Wait()
 				begin := time.Now()
 				run(t, s)()
@@ -237,7 +241,7 @@ func TestEndDrains(t *testing.T) {
 					t.Errorf("Write after the end: got %v, want ErrClosed", err)
 				}
 				called := false
-				s.WriteAsync(event(3), func(err error) { called = errors.Is(err, store.ErrClosed) })
+				s.WriteAsync(t.Context(), event(3), func(err error) { called = errors.Is(err, store.ErrClosed) })
 				if !called {
 					t.Error("WriteAsync after the end: done was not called with ErrClosed")
 				}
@@ -306,7 +310,7 @@ func TestSlowCommitIsNotHealthy(t *testing.T) {
 		}}
 		s := store.New(f, store.Options{})
 		stop := run(t, s)
-		s.WriteAsync(event(0), func(error) {})
+		s.WriteAsync(t.Context(), event(0), func(error) {})
 		time.Sleep(time.Second)
 		if !s.Healthy() {
 			t.Error("after 1 s: got unhealthy")

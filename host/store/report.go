@@ -63,6 +63,9 @@ type Report struct {
 	Overdue int
 	// Orphans are requests that a worker holds which is reaped or gone.
 	Orphans int
+	// Deaf is why other hosts' hints do not arrive, which makes work start, and
+	// running requests stop, later; "": they do, or there are no other hosts.
+	Deaf string
 }
 
 // WorkerStat is one worker.

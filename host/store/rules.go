@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/casemate/casemate/host/queue"
@@ -33,6 +34,20 @@ var (
 // which frees the lane's slot. A canceled request keeps both until its worker
 // lets go.
 func (m Move) Releases() bool { return !m.To.Owned() && m.To != queue.Canceled }
+
+// MaxPark is the longest that a rate limit parks a lane or a target: what is
+// said to last longer is asked again after it.
+const MaxPark = time.Hour
+
+// parked returns the move with its Park cut to MaxPark.
+func (m *Move) parked() *Move {
+	if m == nil || m.Park <= MaxPark {
+		return m
+	}
+	c := *m
+	c.Park = MaxPark
+	return &c
+}
 
 // Fenced returns what the write must find in the row, or what its Insert is
 // about to put there.
@@ -144,6 +159,9 @@ func (w *Write) checkMove(f queue.Fence) error {
 	case queue.ByStart, queue.ByOutcome, queue.ByRetry, queue.ByHandBack, queue.ByCancel:
 	case queue.ByClaim, queue.ByPromote, queue.ByReap, queue.ByDeadline:
 		return fmt.Errorf("a write moves by %s: %w", m.By, queue.ErrIllegalMove)
+	}
+	if m.Park < 0 || (m.Park > 0 && m.To != queue.Waiting && m.To != queue.Failed && m.To != queue.Pending) {
+		return fmt.Errorf("park of %s for a move to %s: %w", m.Park, m.To, ErrInvalid)
 	}
 	if m.Delay < 0 || (m.Delay > 0 && m.To != queue.Waiting) {
 		return fmt.Errorf("delay %s for a move to %s: %w", m.Delay, m.To, ErrInvalid)

@@ -37,6 +37,11 @@ func TestRules(t *testing.T) {
 	letGoMore.Events = []response.Event{{}}
 	letGoRunning := letGo
 	letGoRunning.Fence = running
+	park := func(f queue.Fence, to queue.State, by queue.Cause, d time.Duration) store.Write {
+		w := move(f, to, by)
+		w.Move.Park = d
+		return w
+	}
 	fenced := insert(func(*queue.New) {})
 	fenced.Fence = running
 	for _, c := range []struct {
@@ -59,6 +64,12 @@ func TestRules(t *testing.T) {
 		{"claim by a write", move(at(queue.Pending), queue.Claimed, queue.ByClaim), queue.ErrIllegalMove},
 		{"reap by a write", move(running, queue.Waiting, queue.ByReap), queue.ErrIllegalMove},
 		{"delay of a final state", delayed, store.ErrInvalid},
+		{"park with a retry", park(running, queue.Waiting, queue.ByRetry, time.Minute), nil},
+		{"park with a failure", park(running, queue.Failed, queue.ByOutcome, time.Minute), nil},
+		{"park with a hand-back", park(running, queue.Pending, queue.ByHandBack, time.Minute), nil},
+		{"park with a success", park(running, queue.Completed, queue.ByOutcome, time.Minute), store.ErrInvalid},
+		{"park with a start", park(at(queue.Claimed), queue.Processing, queue.ByStart, time.Minute), store.ErrInvalid},
+		{"park for less than no time", park(running, queue.Waiting, queue.ByRetry, -1), store.ErrInvalid},
 		{"result of a retry", result, store.ErrInvalid},
 		{"NUL in code", code, store.ErrInvalid},
 		{"let go", letGo, nil},

@@ -26,7 +26,8 @@ type Driver interface {
 	// result is an error of the database: then nothing was committed.
 	Write(ctx context.Context, writes []Write) ([]error, error)
 
-	// Claim moves up to c.N pending requests to Claimed, by lanes: c.Urgent of
+	// Claim moves up to c.N pending requests to Claimed, and with c.Start on to
+	// Processing, by lanes: c.Urgent of
 	// them by the earliest head among lanes whose head is due within c.Window,
 	// the rest, and what the first left free, weighted start-time fair; both are
 	// charged to the same virtual time. Within a lane it goes by order, never
@@ -257,6 +258,9 @@ type ClaimRequest struct {
 	// OnlyEscalate are models of Models that can serve nothing themselves now:
 	// only requests that are escalated are taken from their lanes.
 	OnlyEscalate []string
+	// Start: the claims begin at once. They are moved on to Processing in the
+	// same transaction, so that to start them costs no commit of its own.
+	Start bool
 }
 
 // Beat is one heartbeat.

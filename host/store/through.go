@@ -3,33 +3,52 @@ package store
 import (
 	"context"
 	"fmt"
-	"math"
+	"slices"
 
 	"github.com/casemate/casemate/host/queue"
 )
 
+// urgentShare is how many claims there are to one that goes by deadline.
+const urgentShare = 5
+
 // Claim moves up to c.N pending requests to Claimed and returns them; see
-// Driver.Claim.
+// Driver.Claim. One claim in five over time, of all that this host asks for, is
+// an urgent one. It returns none while so many writes wait for the database
+// that what runs will need the room that is left for its results.
 func (s *Store) Claim(ctx context.Context, c ClaimRequest) ([]queue.Claim, error) {
-	if c.N <= 0 || len(c.Models) == 0 {
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("store: claim: %w", err)
+	}
+	if c.N <= 0 || len(c.Models) == 0 || s.crowded() {
 		return nil, nil
 	}
-	if err := names("claim", c.Models...); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+	c.Models = slices.Compact(slices.Sorted(slices.Values(c.Models)))
+	if c.Window == 0 {
+		c.Window = defaultWindow
 	}
+	n := uint64(c.N)
+	after := s.asked.Add(n)
+	c.Urgent = int(after/urgentShare - (after-n)/urgentShare)
 	return s.driver.Claim(ctx, c)
 }
 
 // Heartbeat extends a worker's lease, or starts a worker.
 func (s *Store) Heartbeat(ctx context.Context, b Beat) (Pulse, error) {
-	if err := names("heartbeat", b.Host, b.Version); err != nil {
-		return Pulse{}, fmt.Errorf("store: %w", err)
+	if err := b.check(); err != nil {
+		return Pulse{}, fmt.Errorf("store: heartbeat: %w", err)
+	}
+	b.Targets = slices.Clone(b.Targets)
+	for i := range b.Targets {
+		b.Targets[i].Cooldown = min(b.Targets[i].Cooldown, MaxPark)
 	}
 	return s.driver.Heartbeat(ctx, b)
 }
 
 // Sweep moves on what time alone moves; see Driver.Sweep.
 func (s *Store) Sweep(ctx context.Context, r SweepRequest) (Swept, error) {
+	if r.Keep < 0 || r.Grace < 0 || r.MaxReaps < 0 {
+		return Swept{}, fmt.Errorf("store: sweep: keep %s, grace %s or max reaps %d is negative: %w", r.Keep, r.Grace, r.MaxReaps, ErrInvalid)
+	}
 	if r.Limit <= 0 {
 		r.Limit = 500
 	}
@@ -111,34 +130,16 @@ func (s *Store) KVUsed(ctx context.Context, tenant, plugin string) (keys int, by
 
 // SetLimits creates or changes lanes and gates. A weight of 0 is 1.
 func (s *Store) SetLimits(ctx context.Context, l Limits) error {
-	set := Limits{Gates: l.Gates}
-	for _, l := range l.Lanes {
-		if l.Weight == 0 {
-			l.Weight = 1
-		}
-		if l.Tenant == "" || l.Model == "" || l.Weight < 0 || math.IsNaN(l.Weight) || math.IsInf(l.Weight, 0) || !fits(l.Cap, l.Reserve) {
-			return fmt.Errorf("store: lane %q %q: weight %g, cap %d, reserve %+v: %w", l.Tenant, l.Model, l.Weight, l.Cap, l.Reserve, ErrInvalid)
-		}
-		if err := names("lane", l.Tenant, l.Model); err != nil {
-			return fmt.Errorf("store: %w", err)
-		}
-		set.Lanes = append(set.Lanes, l)
-	}
-	for _, g := range l.Gates {
-		if g.Tenant == "" || !fits(g.Cap, g.Reserve) {
-			return fmt.Errorf("store: gate %q: cap %d, reserve %+v: %w", g.Tenant, g.Cap, g.Reserve, ErrInvalid)
-		}
-		if err := names("gate", g.Tenant); err != nil {
-			return fmt.Errorf("store: %w", err)
+	l.Lanes = slices.Clone(l.Lanes)
+	for i := range l.Lanes {
+		if l.Lanes[i].Weight == 0 {
+			l.Lanes[i].Weight = 1
 		}
 	}
-	return s.driver.SetLimits(ctx, set)
-}
-
-// fits reports whether a reserve leaves a slot of the cap that anybody may take.
-func fits(limit int, r queue.Reserve) bool {
-	return limit >= 0 && r.Realtime >= 0 && r.Queued >= 0 &&
-		(r == queue.Reserve{} || r.Realtime < limit && r.Queued < limit-r.Realtime)
+	if err := l.check(); err != nil {
+		return fmt.Errorf("store: limits: %w", err)
+	}
+	return s.driver.SetLimits(ctx, l)
 }
 
 // Watch passes on hints of other hosts until ctx ends; see Driver.Watch.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/casemate/casemate/host/queue"
 )
@@ -26,6 +27,7 @@ func (s *Store) Write(ctx context.Context, w Write) error {
 	case <-ctx.Done():
 	}
 	if s.withdraw(e) {
+		s.poke()
 		return fmt.Errorf("store: request %s: not written: %w", w.Fenced().ID, context.Cause(ctx))
 	}
 	select {
@@ -36,47 +38,78 @@ func (s *Store) Write(ctx context.Context, w Write) error {
 	}
 }
 
-// WriteAsync queues w and returns; it blocks only while the queue is full. done
-// gets what Write would have returned. It is called by Run in the order of the
-// queue, must not block and must not call WriteAsync; after Run has ended it is
+// WriteAsync queues w and returns; it blocks only while the queue is full, and
+// then until ctx ends at most: w was not queued then. An ended ctx does not keep
+// it from being queued where there is room, nor from being committed. done gets
+// what Write would have returned. It is called by Run in the order of the queue,
+// must not block and must not call WriteAsync; for what was not queued it is
 // called before WriteAsync returns.
-func (s *Store) WriteAsync(w Write, done func(error)) {
-	if _, err := s.push(context.Background(), w, done); err != nil {
+func (s *Store) WriteAsync(ctx context.Context, w Write, done func(error)) {
+	if _, err := s.push(ctx, w, done); err != nil {
 		done(err)
 	}
 }
 
-// push queues w once there is room for it.
+// push queues w once there is room for it. Those that wait for room get it in
+// the order they came, so that a large write is not passed by small ones for
+// ever.
 func (s *Store) push(ctx context.Context, w Write, done func(error)) (*entry, error) {
+	w.Move = w.Move.parked()
 	e := &entry{write: w, size: w.size(), invalid: w.check(), done: done}
 	s.mu.Lock()
-	for !s.closed && !s.roomFor(e) {
-		s.waiting++
-		space := s.space
+	if len(s.waiting) == 0 && !s.closed && s.roomFor(e) {
+		s.join(e)
 		s.mu.Unlock()
-		var err error
-		select {
-		case <-space:
-		case <-ctx.Done():
-			err = fmt.Errorf("store: request %s: queue of writes is full: %w", w.Fenced().ID, context.Cause(ctx))
-		}
-		s.mu.Lock()
-		s.waiting--
-		if err != nil {
-			s.mu.Unlock()
-			s.poke()
-			return nil, err
-		}
+		s.poke()
+		return e, nil
 	}
-	defer s.poke()
-	defer s.mu.Unlock()
 	if s.closed {
+		s.mu.Unlock()
 		return nil, fmt.Errorf("store: request %s: %w", w.Fenced().ID, ErrClosed)
 	}
+	e.room = make(chan struct{})
+	s.waiting = append(s.waiting, e)
+	s.mu.Unlock()
+	select {
+	case <-e.room:
+	case <-ctx.Done():
+	}
+	return s.admitted(ctx, e)
+}
+
+// admitted returns e if it got room, and gives up its turn if it did not.
+func (s *Store) admitted(ctx context.Context, e *entry) (*entry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.waiting, e)
+	switch {
+	case i >= 0:
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+		s.admit() // it may have been in the way of a smaller one
+		s.poke()
+		return nil, fmt.Errorf("store: request %s: queue of writes is full: %w", e.write.Fenced().ID, context.Cause(ctx))
+	case e.refused:
+		return nil, fmt.Errorf("store: request %s: %w", e.write.Fenced().ID, ErrClosed)
+	}
+	return e, nil
+}
+
+// admit queues those that wait, in turn, while there is room; s.mu is held.
+func (s *Store) admit() {
+	for len(s.waiting) > 0 && s.roomFor(s.waiting[0]) {
+		e := s.waiting[0]
+		s.waiting[0] = nil
+		s.waiting = s.waiting[1:]
+		s.join(e)
+		close(e.room)
+	}
+}
+
+// join puts e at the end of the queue; s.mu is held.
+func (s *Store) join(e *entry) {
 	s.queue = append(s.queue, e)
 	s.held++
 	s.bytes += e.size
-	return e, nil
 }
 
 // roomFor reports whether there is room for e; s.mu is held. A write that is
@@ -93,14 +126,17 @@ func (s *Store) poke() {
 	}
 }
 
-// withdraw reports whether e was still queued; then it is never written.
+// withdraw reports whether e was still queued; then it is never written, and its
+// room is free.
 func (s *Store) withdraw(e *entry) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.taken {
+	i := slices.Index(s.queue, e)
+	if i < 0 {
 		return false
 	}
-	e.withdrawn = true
+	s.queue = slices.Delete(s.queue, i, i+1)
+	s.release(e)
 	return true
 }
 

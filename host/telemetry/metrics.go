@@ -40,13 +40,18 @@ type Pool struct {
 
 // Queue is what waits and runs.
 type Queue struct {
-	States      map[string]int // requests in the store by state
-	Pending     map[string]int // by model
-	Running     int            // on this host
-	Writes      int            // that wait for the database
-	Healthy     bool           // the last write reached it
-	LateResults uint64         // that came after their claim was lost
+	States      map[string]int         // requests in the store by state
+	Pending     map[string]int         // by model
+	Running     int                    // on this host
+	Writes      int                    // that wait for the database
+	Healthy     bool                   // the last write reached it
+	LateResults uint64                 // that came after their claim was lost
+	Retries     map[string]RetryBudget // by model
+	Cooldowns   map[string]float64     // seconds that targets are left alone yet, by target; those without are not in it
 }
+
+// RetryBudget is what became of the retries of one model's upstream calls.
+type RetryBudget struct{ Paid, Refunded, Refused uint64 }
 
 // Metrics counts what the host does and shows it to a Prometheus server. It is
 // safe for concurrent use.

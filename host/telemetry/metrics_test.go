@@ -56,6 +56,8 @@ func TestMetrics(t *testing.T) {
 			return telemetry.Queue{
 				States: map[string]int{"pending": 7}, Pending: map[string]int{"small": 6}, Running: 2, Writes: 1, Healthy: true,
 				LateResults: 8,
+				Retries:     map[string]telemetry.RetryBudget{"big": {Paid: 5, Refunded: 4, Refused: 3}},
+				Cooldowns:   map[string]float64{"main/big": 1.5},
 			}
 		},
 	})
@@ -109,6 +111,10 @@ func TestMetrics(t *testing.T) {
 		`casemate_requests_running`:                                                                 "2",
 		`casemate_store_writes_waiting`:                                                             "1",
 		`casemate_store_healthy`:                                                                    "1",
+		`casemate_retry_budget_total{model="big",what="paid"}`:                                      "5",
+		`casemate_retry_budget_total{model="big",what="refunded"}`:                                  "4",
+		`casemate_retry_budget_total{model="big",what="refused"}`:                                   "3",
+		`casemate_target_cooldown_seconds{target="main/big"}`:                                       "1.5",
 		`casemate_late_results_total`:                                                               "8",
 	} {
 		if got := value(text, series); got != want {

@@ -45,6 +45,8 @@ func newScraped(s Sets, from Sources) *scraped {
 		desc("store_writes_waiting", "Writes that wait for the database.")
 		desc("store_healthy", "Whether the last write reached the database, 1 or 0.")
 		desc("late_results_total", "Results that came after their claim was lost.")
+		desc("retry_budget_total", "Retries of upstream calls that were paid, refunded or refused, by model.", "model", "what")
+		desc("target_cooldown_seconds", "How long targets are left alone yet, by target.", "target")
 	}
 	return c
 }
@@ -113,6 +115,18 @@ func (c *scraped) queue(q Queue, show func(string, float64, ...string)) {
 	for model, n := range q.Pending {
 		if utf8.ValidString(model) { // no other text is a label
 			show("queue_pending", float64(n), model)
+		}
+	}
+	for model, n := range q.Retries {
+		if utf8.ValidString(model) {
+			show("retry_budget_total", float64(n.Paid), model, "paid")
+			show("retry_budget_total", float64(n.Refunded), model, "refunded")
+			show("retry_budget_total", float64(n.Refused), model, "refused")
+		}
+	}
+	for target, seconds := range q.Cooldowns {
+		if utf8.ValidString(target) {
+			show("target_cooldown_seconds", seconds, target)
 		}
 	}
 	healthy := 0.0

@@ -26,6 +26,7 @@ type Call struct {
 	Body           []byte
 	IdempotencyKey string        // sent as Idempotency-Key; "": none
 	Timeout        time.Duration // shortens Config.Total; 0: no
+	Realtime       bool          // somebody waits for the answer: for Config.Slots
 	// OnData gets the data of each event when the answer is an event stream: a
 	// valid JSON object that is no error, so never "[DONE]". The slice is only
 	// valid during the call. An error ends the call: one that wraps ErrInvalid
@@ -65,8 +66,9 @@ const (
 )
 
 // Do makes one call and returns when its body has ended. What the answer is
-// follows from its own content type, whatever was asked for. The error is an
-// *Error.
+// follows from its own content type, whatever was asked for. It holds a slot of
+// the target meanwhile, and the wait for one counts toward the time of the call.
+// The error is an *Error.
 func (c *Client) Do(ctx context.Context, call Call) (Reply, error) {
 	e := c.endpoints[call.Target]
 	switch {
@@ -77,13 +79,53 @@ func (c *Client) Do(ctx context.Context, call Call) (Reply, error) {
 	case ctx.Err() != nil:
 		return Reply{}, interrupted(ctx)
 	}
-	x := &exchange{client: c, endpoint: e, call: call, parent: ctx, start: time.Now()}
+	x := &exchange{client: c, endpoint: e, call: call, parent: ctx}
+	total := c.limits.Total
+	if call.Timeout > 0 {
+		total = min(total, call.Timeout)
+	}
+	timed, stop := context.WithTimeoutCause(ctx, total, errTotal)
+	defer stop()
+	x.ctx, x.cancel = context.WithCancelCause(timed)
+	defer x.cancel(nil)
+	release, err := x.admit()
+	if err != nil {
+		return Reply{}, err
+	}
+	defer release()
+	x.start = time.Now()
 	rep, err := x.counted()
 	if err != nil {
 		err.Begun = x.begun
 		return Reply{}, err
 	}
 	return rep, nil
+}
+
+// admit takes a slot of the target. That there is none says nothing about the
+// target's health.
+func (x *exchange) admit() (release func(), _ *Error) {
+	slots := x.client.limits.Slots
+	if slots == nil {
+		return func() {}, nil
+	}
+	release, err := slots.Acquire(x.ctx, x.call.Target, x.call.Realtime)
+	switch {
+	case err == nil && x.ctx.Err() == nil:
+		return release, nil
+	case err == nil: // it came too late
+		release()
+	}
+	if x.parent.Err() != nil {
+		return nil, interrupted(x.parent)
+	}
+	e := fail(queue.RateLimited, "no slot")
+	e.Status, e.NoCall, e.cause = http.StatusTooManyRequests, true, err
+	var wait interface{ RetryAfter() time.Duration }
+	if errors.As(err, &wait) {
+		e.RetryAfter = min(max(wait.RetryAfter(), 0), MaxRetryAfter)
+	}
+	return nil, e
 }
 
 func (c *Client) serves(alias string, e *endpoint) bool {
@@ -103,7 +145,7 @@ type exchange struct {
 	parent   context.Context // of the caller
 	ctx      context.Context // of the call: ends with a limit, too
 	cancel   context.CancelCauseFunc
-	start    time.Time
+	start    time.Time   // of the call: the wait for a slot is over
 	first    *time.Timer // nil: the first event may take as long as the call
 	begun    bool
 }
@@ -116,7 +158,7 @@ func (x *exchange) counted() (rep Reply, err *Error) {
 	defer func() {
 		now := time.Now()
 		rep.Total = now.Sub(x.start)
-		x.endpoint.health.leave(now, rep.FirstEvent, err)
+		x.endpoint.health.leave(x.start, now, rep.FirstEvent, err)
 	}()
 	return x.run()
 }
@@ -124,14 +166,6 @@ func (x *exchange) counted() (rep Reply, err *Error) {
 // run sends the request and reads the answer.
 func (x *exchange) run() (Reply, *Error) {
 	limits := x.client.limits
-	total := limits.Total
-	if x.call.Timeout > 0 {
-		total = min(total, x.call.Timeout)
-	}
-	ctx, stop := context.WithTimeoutCause(x.parent, total, errTotal)
-	defer stop()
-	x.ctx, x.cancel = context.WithCancelCause(ctx)
-	defer x.cancel(nil)
 	req, err := x.request()
 	if err != nil {
 		return Reply{}, err

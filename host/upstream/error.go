@@ -31,10 +31,11 @@ type Error struct {
 	Code       string
 	RetryAfter time.Duration // capped at MaxRetryAfter; < 0: not said
 	Begun      bool          // an event was handed to OnData
+	NoCall     bool          // the target had no slot free: it was not called
 	// Reason tells an operator what happened, in a few words of a closed list,
 	// such as "no first event" or "body too long".
 	Reason string
-	cause  error // of the caller: what OnData returned, or its context's cause
+	cause  error // of the caller: what OnData or Slots returned, or its context's cause
 }
 
 // Error returns class, status, code and reason.
@@ -54,8 +55,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap returns what OnData returned, or the cause of the caller's context
-// when that ended the call; else nil.
+// Unwrap returns what OnData or Slots returned, or the cause of the caller's
+// context when that ended the call; else nil.
 func (e *Error) Unwrap() error { return e.cause }
 
 func fail(class queue.Class, reason string) *Error {

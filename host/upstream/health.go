@@ -31,6 +31,14 @@ type health struct {
 	streak    int // failures in a row
 	coolUntil time.Time
 	downUntil time.Time
+	// waves are failures in a row of which each began after the one before it was
+	// known: only such a one says that waiting longer is called for, not the
+	// many that ran at the same time.
+	waves  int
+	waveAt time.Time
+	// limitedUntil is the part of coolUntil that is due to rate limits which this
+	// host was told of itself.
+	limitedUntil time.Time
 }
 
 // A view is the health at one moment.
@@ -50,7 +58,7 @@ func (h *health) enter() {
 
 // leave counts a call out and learns from how it ended. Calls that say nothing
 // about the target (canceled, refused for their own content) change nothing.
-func (h *health) leave(now time.Time, latency time.Duration, err *Error) {
+func (h *health) leave(began, now time.Time, latency time.Duration, err *Error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.inFlight--
@@ -58,13 +66,13 @@ func (h *health) leave(now time.Time, latency time.Duration, err *Error) {
 	case err == nil:
 		h.good(now, latency)
 	case faulty(err):
-		h.bad(now, err)
+		h.bad(began, now, err)
 	}
 }
 
 func (h *health) good(now time.Time, latency time.Duration) {
 	h.errors = h.decayed(now) * (1 - sampleWeight)
-	h.seen, h.streak, h.downUntil = now, 0, time.Time{}
+	h.seen, h.streak, h.waves, h.downUntil = now, 0, 0, time.Time{}
 	ms := float64(latency) / float64(time.Millisecond)
 	if h.latency == 0 {
 		h.latency = ms
@@ -73,28 +81,56 @@ func (h *health) good(now time.Time, latency time.Duration) {
 	}
 }
 
-func (h *health) bad(now time.Time, err *Error) {
+func (h *health) bad(began, now time.Time, err *Error) {
 	h.errors = h.decayed(now)*(1-sampleWeight) + sampleWeight
 	h.seen = now
 	h.streak++
+	if h.waves == 0 || !began.Before(h.waveAt) {
+		h.waves++
+		h.waveAt = now
+	}
 	var cool time.Duration
 	switch {
 	case err.RetryAfter >= 0:
 		cool = err.RetryAfter
 	case err.Class == queue.RateLimited:
-		cool = doubled(baseCooldown, h.streak-1)
+		cool = doubled(baseCooldown, h.waves-1)
 	case account(err.Status):
 		cool = accountPenalty
 	case err.Status >= http.StatusInternalServerError:
-		cool = doubled(baseCooldown/2, h.streak-1)
+		cool = doubled(baseCooldown/2, h.waves-1)
 	}
-	if until := now.Add(min(cool, maxCooldown)); cool > 0 && until.After(h.coolUntil) {
-		h.coolUntil = until
+	if until := now.Add(min(cool, maxCooldown)); cool > 0 {
+		h.coolUntil = later(h.coolUntil, until)
+		if err.Class == queue.RateLimited {
+			h.limitedUntil = later(h.limitedUntil, until)
+		}
 	}
 	// A rate limit is an answer: the target is busy, not broken.
 	if h.streak >= streakLimit && err.Class != queue.RateLimited {
 		h.downUntil = now.Add(doubled(baseDown, h.streak-streakLimit))
 	}
+}
+
+// cool takes over what another host was told.
+func (h *health) cool(until time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.coolUntil = later(h.coolUntil, until)
+}
+
+// limited returns how long the target yet asked this host to leave it alone.
+func (h *health) limited(now time.Time) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return max(0, h.limitedUntil.Sub(now))
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // faulty reports whether a failure is the target's and not the request's.
@@ -132,4 +168,42 @@ func (h *health) decayed(now time.Time) float64 {
 // doubled returns base · 2^n, at most maxDown.
 func doubled(base time.Duration, n int) time.Duration {
 	return min(base<<min(n, 10), maxDown)
+}
+
+// Available reports whether a call of model may go through now: one of its
+// targets is not cooling down. If none is, wait is how long the first of them
+// yet will be; 0: the model has no targets.
+func (c *Client) Available(model string) (open bool, wait time.Duration) {
+	now := time.Now()
+	for _, o := range c.models[model] {
+		left := o.endpoint.health.view(now).cooldown
+		if left == 0 {
+			return true, 0
+		}
+		if wait == 0 || left < wait {
+			wait = left
+		}
+	}
+	return false, wait
+}
+
+// Cooldowns returns how long each target yet asked this host to leave it alone,
+// by rate limits in answers to this host's own calls. Others need not be told of
+// what Cool was told.
+func (c *Client) Cooldowns() map[string]time.Duration {
+	now, all := time.Now(), map[string]time.Duration{}
+	for id, e := range c.endpoints {
+		if left := e.health.limited(now); left > 0 {
+			all[id] = left
+		}
+	}
+	return all
+}
+
+// Cool lets target cool down for d, at most for 5 min, since another host was
+// told so. It never makes a cooldown shorter.
+func (c *Client) Cool(target string, d time.Duration) {
+	if e := c.endpoints[target]; e != nil && d > 0 {
+		e.health.cool(time.Now().Add(min(d, maxCooldown)))
+	}
 }

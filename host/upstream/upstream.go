@@ -5,6 +5,7 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -53,6 +54,15 @@ type Config struct {
 	MaxReplyBytes int64
 	MaxEventBytes int          // of one event; 0: 1 MiB
 	HTTP          *http.Client // nil: an own one with a pool; redirects are refused either way
+	Slots         Slots        // nil: any number of calls
+}
+
+// Slots bounds the calls that run at once, per target.
+type Slots interface {
+	// Acquire returns when one call of target may begin; release ends it. It
+	// waits within ctx. An error refuses the call; one with a method
+	// RetryAfter() time.Duration says when it may be worth asking again.
+	Acquire(ctx context.Context, target string, realtime bool) (release func(), err error)
 }
 
 func (c Config) withDefaults() Config {

@@ -18,8 +18,21 @@ const (
 	most = 30 * time.Second
 )
 
-// longest bounds a Retry-After before anything is added to it.
-const longest = 24 * time.Hour
+// The delays of queued work whose upstream fails again and again: once it has
+// spent quick failures, from half to all of outage, then of four times as long
+// with each further one. So the usual five failures outlast an outage of minutes.
+const (
+	quick      = 2
+	outage     = 20 * time.Second
+	mostOutage = 4 * time.Minute
+)
+
+// longest bounds a Retry-After before anything is added to it. One of a rate
+// limit that did not help so many times as patient is not all that is waited for.
+const (
+	longest = time.Hour
+	patient = 10
+)
 
 func init() {
 	policy.Plugin("retry-default", "0.1.0", "Exponential backoff with full jitter; honours Retry-After and the deadline.")
@@ -40,14 +53,16 @@ func decide(q abi.RetryQuestion) (abi.RetryAnswer, error) {
 		return policy.Fail("no failures left"), nil
 	}
 	tries := max(len(q.History), q.Failures)
-	jitter := policy.Backoff(q.Seed, tries, base, most)
-	delay, reason := jitter, "backoff"
-	if limited { // such retries spend nothing, so only time keeps them apart
-		delay = min(base<<min(tries, 16), most) + policy.Backoff(q.Seed, tries, base/2, most/2)
+	delay, reason := policy.Backoff(q.Seed, tries, base, most), "backoff"
+	wait, _ := policy.RetryAfter(q)
+	switch wait = min(wait, longest); {
+	case limited && (wait < base || tries >= patient): // it spends nothing, so only time keeps such tries apart
+		delay = spread(q, max(wait, min(base<<min(tries, 16), most)))
+	case wait > 0:
+		delay, reason = spread(q, wait), "retry-after"
 	}
-	if wait, ok := policy.RetryAfter(q); ok && wait > 0 {
-		// Beyond what was asked for, so that not all come back at once.
-		delay, reason = min(wait, longest)+min(jitter, base), "retry-after"
+	if least := outlast(q); !limited && least > delay {
+		delay, reason = least, "outage"
 	}
 	if !policy.InTime(q, delay) {
 		return policy.Fail("the next try would miss the deadline"), nil
@@ -56,6 +71,29 @@ func decide(q abi.RetryQuestion) (abi.RetryAnswer, error) {
 		return policy.AgainFree(delay, reason), nil
 	}
 	return policy.Again(delay, reason), nil
+}
+
+// spread adds to a delay that many get at once, so that not all come back at
+// once: up to half of it, but not past the deadline.
+func spread(q abi.RetryQuestion, delay time.Duration) time.Duration {
+	top := min(max(delay, base)/2, most)
+	if left := q.DeadlineInMS - delay.Milliseconds(); q.DeadlineInMS > 0 && left <= top.Milliseconds() {
+		top = time.Duration(max(left-1, 0)) * time.Millisecond
+	}
+	return delay + policy.Backoff(q.Seed, 0, top, top)
+}
+
+// outlast is the least delay of queued work whose upstream fails again and
+// again, but never more than half of the time that is left.
+func outlast(q abi.RetryQuestion) time.Duration {
+	if !q.Request.Queued || q.Step.Kind == "tool_call" || q.Failures < quick {
+		return 0
+	}
+	top := min(outage<<min(2*(q.Failures-quick), 16), mostOutage)
+	if half := q.DeadlineInMS / 2; half > 0 && half < top.Milliseconds() {
+		top = time.Duration(half) * time.Millisecond
+	}
+	return top/2 + policy.Backoff(q.Seed, 0, top/2, top/2)
 }
 
 // passing reports whether what happened may be gone at the next try. A trap,

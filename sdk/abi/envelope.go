@@ -92,6 +92,7 @@ type RequestInfo struct {
 	Model           string            `json:"model"`
 	Tier            string            `json:"tier"`
 	Stream          bool              `json:"stream"`
+	Queued          bool              `json:"queued,omitempty"` // it may wait in the queue for its next try
 	Failures        int               `json:"failures"`
 	AgeMS           int64             `json:"age_ms"`
 	DeadlineInMS    int64             `json:"deadline_in_ms"` // 0: none

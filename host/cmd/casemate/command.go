@@ -74,6 +74,18 @@ func (c *command) flagSet(o *options) *flag.FlagSet {
 		switch f.name {
 		case "config":
 			fs.StringVar(&o.config, f.name, "", f.text)
+		case "store":
+			fs.StringVar(&o.store, f.name, "", f.text)
+		case "tenant":
+			fs.StringVar(&o.tenant, f.name, "", f.text)
+		case "model":
+			fs.StringVar(&o.model, f.name, "", f.text)
+		case "limit":
+			fs.IntVar(&o.limit, f.name, 50, f.text)
+		case "backlog":
+			fs.IntVar(&o.backlog, f.name, 0, f.text)
+		case "quick":
+			fs.BoolVar(&o.quick, f.name, false, f.text)
 		case "o":
 			fs.StringVar(&o.out, f.name, "", f.text)
 		case "json":

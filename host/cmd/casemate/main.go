@@ -87,6 +87,17 @@ type options struct {
 	tool   string
 	input  string
 	calls  int
+	queueOptions
+}
+
+// queueOptions are those of the queue commands.
+type queueOptions struct {
+	store   string
+	tenant  string
+	model   string
+	limit   int
+	backlog int
+	quick   bool
 }
 
 // commands are all of them, in the order of the help.
@@ -133,6 +144,7 @@ exports of a module. It runs none of the module's code.`,
 		},
 	}
 	all = append(all, kitCommands()...)
+	all = append(all, queueCommands()...)
 	return append(all, []*command{
 		{
 			name: "demo", run: demo,

@@ -89,7 +89,7 @@ func benchLoop(ctx context.Context, r *report, name, storeURL string, goal time.
 	s, watch := store.New(driver, store.Options{}), &stopwatch{Client: up}
 	hub := stream.NewHub(s, stream.Options{})
 	l := loop.New(s, &loop.Caller{Policy: policy.New(nil), Upstream: watch}, watch, hub, loop.Options{})
-	c := claimer.New(s, l, claimer.Options{Models: []string{"m"}, Drain: time.Millisecond})
+	c := claimer.New(s, l, claimer.Options{Models: claimer.Fixed("m"), Drain: time.Millisecond})
 	base, end := context.WithCancel(ctx)
 	work, stop := context.WithCancel(base)
 	var parts, worker sync.WaitGroup

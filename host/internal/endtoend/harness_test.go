@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/casemate/casemate/host/demo"
+	"github.com/casemate/casemate/host/internal/fleet"
 	"github.com/casemate/casemate/host/internal/testdb"
 	"github.com/casemate/casemate/host/internal/testguest"
 	"github.com/casemate/casemate/host/queue"
@@ -73,6 +74,25 @@ func build(t *testing.T) {
 	}
 }
 
+// skewedBinary is the path of the host with a wall clock that can be set wrong.
+func skewedBinary(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(built, "casemate-skewed")
+	buildSkewed.Do(func() {
+		overlay, err := fleet.WriteOverlay(built)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("go", "build", "-trimpath", "-overlay", overlay, "-o", path, "../../cmd/casemate")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build a host with another clock: %v\n%s", err, out)
+		}
+	})
+	return path
+}
+
+var buildSkewed sync.Once
+
 // rig is one scripted upstream, one database and any number of hosts on them.
 type rig struct {
 	*testing.T
@@ -81,10 +101,23 @@ type rig struct {
 	dir      string
 	retry    string // policy module, "" for the built-in one
 	route    string
+	lease    string
 	drain    string
-	cap      int // of each lane: there is a tenant with a key then; 0: none
+	cap      int    // of each lane: there is a tenant with a key then; 0: none
+	limit    int    // calls that the upstream takes at once from all hosts; 0: no limit
+	models   string // YAML of more models
+	tenants  string // YAML of more tenants
 	driver   store.Driver
 	outside  *outside // what tools may change; nil: nothing
+}
+
+// site is one host's place where it is not like every other's.
+type site struct {
+	name  string        // in the name of its configuration file, and the key that it shows the upstream
+	store string        // URL in place of the rig's
+	skew  time.Duration // of its wall clock
+	slots int
+	quiet bool // without notifications
 }
 
 // outside is a server that counts what is posted to it.
@@ -111,15 +144,29 @@ func newRig(t *testing.T, storeURL string, script demo.Script) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(srv.Close)
-	return &rig{T: t, storeURL: storeURL, upstream: srv, dir: t.TempDir(), drain: "500ms"}
+	return &rig{T: t, storeURL: storeURL, upstream: srv, dir: t.TempDir(), lease: "2s", drain: "500ms"}
 }
 
 // config writes the configuration of a host and returns its path.
-func (r *rig) config() string {
+func (r *rig) config(at site) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "listen: 127.0.0.1:0\nstore: %q\nlease: 2s\npoll: 200ms\ndrain: %s\n", r.storeURL, r.drain)
-	fmt.Fprintf(&b, "upstreams:\n  - {name: up, kind: openai, base_url: %q}\n", r.upstream.URL())
-	fmt.Fprintf(&b, "models:\n  - name: m\n    targets: [{upstream: up, model: real-m}]\n")
+	fmt.Fprintf(&b, "listen: 127.0.0.1:0\nlease: %s\npoll: 200ms\ndrain: %s\n", r.lease, r.drain)
+	storeURL := r.storeURL
+	if at.store != "" {
+		storeURL = at.store
+	}
+	fmt.Fprintf(&b, "store: %q\ncache_dir: %q\n", storeURL, filepath.Join(built, "cache"))
+	if at.slots > 0 {
+		fmt.Fprintf(&b, "slots: %d\n", at.slots)
+	}
+	if at.quiet {
+		fmt.Fprintf(&b, "notify: \"off\"\n")
+	}
+	fmt.Fprintf(&b, "upstreams:\n  - name: up\n    kind: openai\n    base_url: %q\n    api_key_env: %s\n", r.upstream.URL(), siteVariable)
+	if r.limit > 0 {
+		fmt.Fprintf(&b, "    limits: {max_in_flight: %d}\n", r.limit)
+	}
+	fmt.Fprintf(&b, "models:\n  - name: m\n    targets: [{upstream: up, model: real-m}]\n%s", r.models)
 	fmt.Fprintf(&b, "plugins:\n")
 	fmt.Fprintf(&b, "  - {file: %q, grants: [kv.get/1, kv.put/1]}\n", filepath.Join(built, "notes.wasm"))
 	fmt.Fprintf(&b, "  - file: %q\n    grants: [kv.get/1, kv.put/1, http.fetch/1, tool.call/1]\n", filepath.Join(built, "waiter.wasm"))
@@ -127,8 +174,11 @@ func (r *rig) config() string {
 		port := r.outside.Listener.Addr().(*net.TCPAddr).Port
 		fmt.Fprintf(&b, "    http: [{scheme: http, host: 127.0.0.1, port: %d, methods: [POST], private: true}]\n", port)
 	}
+	if r.cap > 0 || r.tenants != "" {
+		fmt.Fprintf(&b, "tenants:\n%s", r.tenants)
+	}
 	if r.cap > 0 {
-		fmt.Fprintf(&b, "tenants:\n  - name: acme\n    keys: [{sha256: %x}]\n    limits: {max_running: %d}\n", sha256.Sum256([]byte(apiKey)), r.cap)
+		b.WriteString(tenantYAML("acme", apiKey, fmt.Sprintf("max_running: %d", r.cap)))
 	}
 	if r.retry != "" || r.route != "" {
 		fmt.Fprintf(&b, "policies:\n")
@@ -139,12 +189,20 @@ func (r *rig) config() string {
 			fmt.Fprintf(&b, "  route: %q\n", r.route)
 		}
 	}
-	path := filepath.Join(r.dir, "casemate.yaml")
+	path := filepath.Join(r.dir, "casemate"+at.name+".yaml")
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		r.Fatal(err)
 	}
 	return path
 }
+
+// tenantYAML is an item of a configuration's list of tenants.
+func tenantYAML(name, key, limits string) string {
+	return fmt.Sprintf("  - name: %s\n    keys: [{sha256: %x}]\n    limits: {%s}\n", name, sha256.Sum256([]byte(key)), limits)
+}
+
+// siteVariable names the variable with the key that a host shows the upstream.
+const siteVariable = "CASEMATE_TEST_SITE"
 
 // host is one running process.
 type host struct {
@@ -178,8 +236,19 @@ var address = regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
 // start starts a host and waits until it takes requests.
 func (r *rig) start() *host {
 	r.Helper()
-	cmd := exec.Command(filepath.Join(built, "casemate"), "serve", "--config", r.config())
+	return r.startAt(site{})
+}
+
+// startAt starts a host at a place of its own.
+func (r *rig) startAt(at site) *host {
+	r.Helper()
+	binary := filepath.Join(built, "casemate")
+	if at.skew != 0 {
+		binary = skewedBinary(r.T)
+	}
+	cmd := exec.Command(binary, "serve", "--config", r.config(at))
 	cmd.Dir = r.dir
+	cmd.Env = append(os.Environ(), siteVariable+"=site"+at.name, fmt.Sprintf("%s=%d", fleet.SkewVariable, int(at.skew.Seconds())))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	h := &host{r: r, cmd: cmd, done: make(chan error, 1), logs: &logs{}}
 	cmd.Stderr = h.logs
@@ -350,9 +419,9 @@ func (r *rig) db() store.Driver {
 	}
 	var err error
 	if path, ok := strings.CutPrefix(r.storeURL, "sqlite:"); ok {
-		r.driver, err = sqlite.Open(context.Background(), path, sqlite.Options{})
+		r.driver, err = sqlite.Open(context.Background(), path, sqlite.Options{ReadOnly: true})
 	} else {
-		r.driver, err = postgres.Open(context.Background(), r.storeURL, postgres.Options{})
+		r.driver, err = postgres.Open(context.Background(), r.storeURL, postgres.Options{ReadOnly: true})
 	}
 	if err != nil {
 		r.Fatal(err)

@@ -101,14 +101,14 @@ func TestChangedConfiguration(t *testing.T) {
 
 		r.retry = filepath.Join(r.dir, "broken.wasm")
 		replace(t, r.retry, []byte("not a module"))
-		r.config()
+		r.config(site{})
 		r.eventually("the broken policy is refused", func() bool { return strings.Contains(ready(t, h), "broken.wasm") })
 		patient, eager := digest(module(t, "patient.wasm")), digest(module(t, "retry-eager.wasm"))
 		if got := ready(t, h); !strings.Contains(got, patient) {
 			t.Errorf("readyz %s; want %s still in use", got, patient)
 		}
 		r.retry = filepath.Join(built, "retry-eager.wasm")
-		r.config()
+		r.config(site{})
 		r.eventually("the new policy is in use", func() bool { return strings.Contains(ready(t, h), "in use: "+eager) })
 
 		if v := h.await(id); v["status"] != "completed" || text(v) != "served" {

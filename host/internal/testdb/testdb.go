@@ -63,6 +63,17 @@ func Fresh() (u string, done func() error, err error) {
 	}, nil
 }
 
+// FreshDurable is Fresh on a server of its own that commits to disk, whatever
+// Variable says: for measuring.
+func FreshDurable() (u string, done func() error, err error) {
+	s := &instance{safety: safeFromAll}
+	if err := s.start(); err != nil {
+		s.stop()
+		return "", nil, fmt.Errorf("testdb: no PostgreSQL: %w\ninstall it (Debian: apt-get install postgresql)", err)
+	}
+	return s.url(), func() error { s.stop(); return nil }, nil
+}
+
 // create makes an empty database on the server.
 func create() (u string, drop func() error, err error) {
 	base, err := server()
@@ -91,13 +102,14 @@ func create() (u string, drop func() error, err error) {
 // stops when its process has ended, however it ended.
 func Main(m *testing.M) int {
 	code := m.Run()
+	pooling.stop()
 	running.stop()
 	return code
 }
 
 // running is the server of this process: starting one takes seconds, so all its
 // tests share it.
-var running instance
+var running = instance{safety: safeFromNothing}
 
 // server returns the URL of a database to connect to for creating others.
 var server = sync.OnceValues(func() (string, error) {

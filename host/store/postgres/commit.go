@@ -2,15 +2,19 @@ package postgres
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/casemate/casemate/host/queue"
 )
 
 const insertRequests = `
 insert into request (id, lane, path, tier, stream, background, store, realtime, state, ord, deadline, attempt, worker, started)
 select x.id, x.lane, x.path, x.tier, x.stream, x.background, x.store, x.realtime, x.state,
-	coalesce(d.deadline, now()), d.deadline, x.attempt, nullif(x.worker, 0), case when x.realtime then now() end
+	coalesce(d.deadline, now() + $13 * interval '1 microsecond'), d.deadline, x.attempt, nullif(x.worker, 0), case when x.realtime then now() end
 from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::bool[], $6::bool[], $7::bool[], $8::bool[], $9::smallint[], $10::bigint[], $11::int[], $12::bigint[])
 	as x(id, lane, path, tier, stream, background, store, realtime, state, deadline, attempt, worker)
 cross join lateral (select now() + nullif(x.deadline, 0) * interval '1 microsecond' as deadline) d`
@@ -25,6 +29,7 @@ with u as (
 update request q set
 	state = x.now, failures = q.failures + x.failures,
 	worker = case when x.release then null else q.worker end,
+	escalated = case when x.release then null else q.escalated end,
 	not_before = case when not x.moved then q.not_before when x.now = 3 then now() + x.delay * interval '1 microsecond' end,
 	started = case when x.started then coalesce(q.started, now()) else q.started end,
 	finished = case when x.moved and x.now >= 10 then now() else q.finished end,
@@ -62,7 +67,7 @@ where not step.settled`
 // plan: what had begun is abandoned, the rest was skipped.
 const closeSteps = `
 update step set state = case state when 'running' then 'abandoned' else 'skipped' end, settled = true, class = 'canceled'
-where request = any($1::uuid[]) and not settled`
+where request = any($1::uuid[]) and request between $2 and $3 and not settled`
 
 const upsertDecisions = `
 insert into decision (request, step, try, kind, attempt, question, answer, generation, fallback, fuel)
@@ -82,10 +87,10 @@ order by request, scope, ordinal, try, n
 on conflict (request, scope, ordinal, try) do nothing`
 
 const (
-	forgetBodies    = `delete from body where request = any($1::uuid[])`
-	forgetSteps     = `delete from step where request = any($1::uuid[])`
-	forgetEvents    = `delete from event where request = any($1::uuid[])`
-	forgetQuestions = `update decision set question = '{}' where request = any($1::uuid[])`
+	forgetBodies    = `delete from body where request = any($1::uuid[]) and request between $2 and $3`
+	forgetSteps     = `delete from step where request = any($1::uuid[]) and request between $2 and $3`
+	forgetEvents    = `delete from event where request = any($1::uuid[]) and request between $2 and $3`
+	forgetQuestions = `update decision set question = '{}' where request = any($1::uuid[]) and request between $2 and $3`
 	removeRequest   = `delete from request where id = any($1::uuid[])`
 )
 
@@ -94,7 +99,7 @@ func (p *plan) commit(ctx context.Context, conn *pgxpool.Conn) error {
 	var b pgx.Batch
 	e := &p.rows
 	if c := &e.inserts; len(c.ids) > 0 {
-		b.Queue(insertRequests, c.ids, c.lanes, c.paths, c.tiers, c.streams, c.backgrounds, c.stores, c.reals, c.states, c.deadlines, c.attempts, c.workers)
+		b.Queue(insertRequests, c.ids, c.lanes, c.paths, c.tiers, c.streams, c.backgrounds, c.stores, c.reals, c.states, c.deadlines, c.attempts, c.workers, micros(queue.Patience))
 		b.Queue(insertBodies, c.ids, c.bodies)
 	}
 	if len(e.changes) > 0 {
@@ -117,13 +122,12 @@ func (p *plan) commit(ctx context.Context, conn *pgxpool.Conn) error {
 		b.Queue(upsertDecisions, e.decisionArgs()...)
 	}
 	if len(e.closed) > 0 {
-		b.Queue(closeSteps, e.closed)
+		b.Queue(closeSteps, ranged(e.closed)...)
 	}
 	if len(e.forgotten) > 0 {
-		b.Queue(forgetBodies, e.forgotten)
-		b.Queue(forgetSteps, e.forgotten)
-		b.Queue(forgetEvents, e.forgotten)
-		b.Queue(forgetQuestions, e.forgotten)
+		for _, q := range []string{forgetBodies, forgetSteps, forgetEvents, forgetQuestions} {
+			b.Queue(q, ranged(e.forgotten)...)
+		}
 	}
 	if len(e.removed) > 0 {
 		b.Queue(removeRequest, e.removed)
@@ -134,18 +138,17 @@ func (p *plan) commit(ctx context.Context, conn *pgxpool.Conn) error {
 }
 
 // queueShared queues what other requests' writers may wait for, last and in one
-// order: the plugins' state, unless it is locked already, then usage. The lanes
-// are locked already.
+// order: the plugins' state, unless it is locked already, then usage. Lanes and
+// gates are locked already.
 func (p *plan) queueShared(b *pgx.Batch) {
-	var lanes []int64
-	var taken []int32
-	for id, s := range p.slots {
-		if s.taken != 0 {
-			lanes, taken = append(lanes, id), append(taken, int32(s.taken))
+	queueSlots(b, p.slots, p.gates)
+	if len(p.parks) > 0 {
+		lanes := slices.Sorted(maps.Keys(p.parks))
+		waits := make([]int64, len(lanes))
+		for i, l := range lanes {
+			waits[i] = p.parks[l]
 		}
-	}
-	if len(lanes) > 0 {
-		b.Queue(occupyLanes, lanes, taken)
+		b.Queue(parkLanes, lanes, waits)
 	}
 	e := &p.rows
 	if len(e.woken) > 0 {

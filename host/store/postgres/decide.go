@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/store"
@@ -51,13 +52,13 @@ func (p *plan) admitInsert(w *store.Write, o *owner) error {
 		return fmt.Errorf("postgres: request %s: %w", n.ID, store.ErrExists)
 	}
 	key := laneKey{n.Tenant, n.Model}
-	o = &owner{Fence: w.Fenced(), lane: p.laneOf[key], key: key, worker: n.Worker, store: n.Store, lastSeq: -1}
+	o = &owner{Fence: w.Fenced(), lane: p.laneOf[key], key: key, worker: n.Worker, realtime: n.Worker != 0, store: n.Store, lastSeq: -1}
 	if n.Worker != 0 {
 		if !p.alive[n.Worker] {
 			return &store.LeaseLost{ID: n.ID, Gone: true}
 		}
-		if s := p.slots[o.lane]; s != nil && s.running+s.taken >= s.limit {
-			return fmt.Errorf("postgres: lane %q %q: %w", n.Tenant, n.Model, queue.ErrAtCap)
+		if err := p.refused(n, o.lane); err != nil {
+			return err
 		}
 	}
 	if err := p.admitRest(w, o); err != nil {
@@ -67,17 +68,13 @@ func (p *plan) admitInsert(w *store.Write, o *owner) error {
 	return nil
 }
 
-func (p *plan) occupy(lane int64, n int) {
-	if s := p.slots[lane]; s != nil {
-		s.taken += n
-	}
-}
-
 func (p *plan) apply(w *store.Write, o *owner) {
 	if w.Insert != nil {
 		p.rows.addInsert(w.Insert, o)
 		if w.Insert.Worker != 0 {
-			p.occupy(o.lane, 1)
+			p.occupy(o, 1)
+		} else {
+			p.queued(o)
 		}
 	}
 	for _, e := range w.Events {
@@ -114,9 +111,28 @@ func (p *plan) changed(o *owner) *change {
 
 func (p *plan) release(o *owner) {
 	if o.worker != 0 {
-		o.worker = 0
-		p.occupy(o.lane, -1)
+		p.occupy(o, -1)
+		o.worker, o.escalated = 0, 0
 	}
+}
+
+// queued notes that a request waits in its lane.
+func (p *plan) queued(o *owner) {
+	if s := p.slots[o.lane]; s != nil {
+		s.ready = true
+	}
+	if g := p.gates[o.key.tenant]; g != nil {
+		g.ready = true
+	}
+}
+
+// park keeps the lane from being claimed from whose model served the request.
+func (p *plan) park(o *owner, d time.Duration) {
+	lane := o.lane
+	if o.escalated != 0 {
+		lane = o.escalated
+	}
+	p.parks[lane] = max(p.parks[lane], micros(d))
 }
 
 func (p *plan) move(m *store.Move, o *owner) {
@@ -129,12 +145,16 @@ func (p *plan) move(m *store.Move, o *owner) {
 	if m.To == queue.Waiting {
 		c.delay = m.Delay
 	}
+	if m.Park > 0 {
+		p.park(o, m.Park)
+	}
 	if m.Releases() {
 		c.release = true
 		p.release(o)
 	}
 	if m.To == queue.Pending {
 		p.rows.woken = append(p.rows.woken, c.id)
+		p.queued(o)
 	}
 	if !m.To.Final() {
 		return

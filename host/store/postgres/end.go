@@ -39,6 +39,9 @@ func (d *driver) Cancel(ctx context.Context, tenant string, id queue.ID) (r stor
 	if err != nil {
 		return store.Record{}, false, err
 	}
+	if n == 1 && r.Worker != 0 {
+		d.hints.canceled(r.Worker)
+	}
 	return r, n == 1, nil
 }
 
@@ -47,6 +50,11 @@ select r.state, r.worker is not null
 from request r join lane l on l.id = r.lane
 where r.id = $1 and not r.deleted and ($2 = '' or l.tenant = $2)
 for update of r`
+
+const (
+	removeResults   = `delete from result where request = any($1::uuid[]) and request between $2 and $3`
+	removeDecisions = `delete from decision where request = any($1::uuid[]) and request between $2 and $3`
+)
 
 const hideRequest = `update request set deleted = true where id = any($1::uuid[])`
 
@@ -72,54 +80,17 @@ func (d *driver) Delete(ctx context.Context, tenant string, id queue.ID) error {
 			case !queue.State(state).Final():
 				return fmt.Errorf("request %s: it is %s: %w", id, queue.State(state), queue.ErrRunning)
 			}
-			last := removeRequest
-			if held {
-				last = hideRequest
-			}
 			var b pgx.Batch
-			for _, q := range []string{
-				forgetBodies, forgetSteps, forgetEvents,
-				`delete from result where request = any($1::uuid[])`, `delete from decision where request = any($1::uuid[])`, last,
-			} {
-				b.Queue(q, []pgtype.UUID{uuid(id)})
+			ids := []pgtype.UUID{uuid(id)}
+			for _, q := range []string{forgetBodies, forgetSteps, forgetEvents, removeResults, removeDecisions} {
+				b.Queue(q, ranged(ids)...)
+			}
+			if held {
+				b.Queue(hideRequest, ids)
+			} else {
+				b.Queue(removeRequest, ids)
 			}
 			return t.SendBatch(ctx, &b).Close()
 		})
 	})
-}
-
-const selectStates = `select state, count(*) from request where not deleted group by state`
-
-const selectLanes = `
-select l.tenant, l.model, l.weight, coalesce(l.cap, 0), l.running, l.ready, l.vtime,
-	(select count(*) from request r where r.lane = l.id and r.worker is not null),
-	(select count(*) from request r where r.lane = l.id and r.state = 0)
-from lane l
-order by l.tenant collate "C", l.model collate "C"`
-
-// Stats counts requests by state and lanes' counters, at one moment.
-func (d *driver) Stats(ctx context.Context) (store.Stats, error) {
-	s := store.Stats{States: make(map[queue.State]int)}
-	var b pgx.Batch
-	b.Queue("begin isolation level repeatable read read only")
-	b.Queue(selectStates).Query(func(rows pgx.Rows) error {
-		return drain(rows, func(scan scan) error {
-			var state int16
-			var n int
-			err := scan(&state, &n)
-			s.States[queue.State(state)] = n
-			return err
-		})
-	})
-	b.Queue(selectLanes).Query(func(rows pgx.Rows) error {
-		return drain(rows, func(scan scan) error {
-			var l store.LaneStat
-			err := scan(&l.Tenant, &l.Model, &l.Weight, &l.Cap, &l.Running, &l.Ready, &l.VTime, &l.Owned, &l.Pending)
-			s.Lanes = append(s.Lanes, l)
-			return err
-		})
-	})
-	b.Queue("commit")
-	err := d.call(ctx, "stats", func(ctx context.Context) error { return d.pool.SendBatch(ctx, &b).Close() })
-	return s, err
 }

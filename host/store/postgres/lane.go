@@ -1,12 +1,6 @@
 package postgres
 
-import (
-	"context"
-
-	"github.com/jackc/pgx/v5"
-
-	"github.com/casemate/casemate/host/store"
-)
+import "context"
 
 const ensureLanes = `
 insert into lane (tenant, model)
@@ -78,52 +72,13 @@ update lane set
 	vtime = case when lane.ready then lane.vtime else ` + virtualTime + ` end
 from k where lane.id = k.id`
 
-// charge is what taking or freeing k.n slots of a lane with a cap does to it.
-const charge = `
-	running = lane.running + k.n,
-	vtime = case when lane.parked and lane.running + k.n < lane.cap then ` + virtualTime + ` else lane.vtime end,
-	parked = lane.running + k.n >= lane.cap or coalesce(lane.parked_until > now(), false)`
+// parkLanes parks lanes that are locked already.
+const parkLanes = `
+update lane set parked = true, parked_until = greatest(lane.parked_until, now() + k.wait * interval '1 microsecond')
+from unnest($1::bigint[], $2::bigint[]) as k(id, wait)
+where lane.id = k.id`
 
-// occupyLanes changes counters of lanes that are locked already.
-const occupyLanes = `
-update lane set ` + charge + `
-from unnest($1::bigint[], $2::int[]) as k(id, n)
-where lane.id = k.id and lane.cap is not null`
-
-const upsertLane = `
-insert into lane (tenant, model, weight, cap) values ($1, $2, $3, nullif($4::int, 0))
-on conflict (model, tenant) do update set weight = excluded.weight, cap = excluded.cap`
-
-// recountLane reads the rows under a lock that all who change them share, in a
-// statement of its own: its snapshot is from after the wait for it.
-const recountLane = `
-update lane set running = case when cap is null then 0 else (
-	select count(*) from request r
-	where r.lane = lane.id and r.worker is not null and r.state + 0 in (1, 2, 12)) end
-where model = $1 and tenant = $2`
-
-const parkLane = `
-update lane set parked = coalesce(running >= cap, false) or coalesce(parked_until > now(), false)
-where model = $1 and tenant = $2`
-
-// SetLimits creates or changes lanes and counts what runs in them, each in a
-// transaction of its own so that it never holds one lane and waits for another.
-func (d *driver) SetLimits(ctx context.Context, limits store.Limits) error {
-	for _, l := range limits.Lanes {
-		err := d.call(ctx, "set lanes", func(ctx context.Context) error {
-			var b pgx.Batch
-			b.Queue("begin")
-			b.Queue(guardLong)
-			b.Queue(`select pg_advisory_xact_lock($1)`, int64(lockCaps))
-			b.Queue(upsertLane, l.Tenant, l.Model, l.Weight, l.Cap)
-			b.Queue(recountLane, l.Model, l.Tenant)
-			b.Queue(parkLane, l.Model, l.Tenant)
-			b.Queue("commit")
-			return d.pool.SendBatch(ctx, &b).Close()
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// selectParked reads how long lanes are parked yet. It locks nothing: to be
+// told to wait a moment before or after is the same.
+const selectParked = `
+select id, parked_until - now() from lane where id = any($1::bigint[]) and parked_until > now()`

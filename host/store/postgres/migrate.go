@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -13,7 +14,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/store"
 )
 
@@ -29,14 +29,98 @@ create table if not exists schema_migration (
 	applied timestamptz not null default now()
 )`
 
-// migrate brings the schema up to date in one transaction; hosts that start at
-// once do it one after the other.
+const (
+	// migrateWithin is how long tables may be kept from being migrated by who
+	// uses them, such as a backup.
+	migrateWithin = 2 * time.Minute
+	// lockBriefly is how long a migration waits for all tables together, since
+	// everybody else waits behind it. It is less than a deadlock takes to be
+	// found (1 s), so of a migration and a write that wait for each other it is
+	// the migration that gives up.
+	lockBriefly = "700ms"
+	// calm is the least time between two tries, for what waited to get done.
+	calm = 500 * time.Millisecond
+)
+
+// migrate brings the schema up to date; hosts that start at once do it one after
+// the other.
 func (d *driver) migrate(ctx context.Context) error {
-	files, err := fs.Glob(migrations, "migrations/*.sql")
+	files, err := migrationFiles()
 	if err != nil {
 		return err
 	}
+	for {
+		have, err := d.version(ctx)
+		if err != nil || have == len(files) {
+			return err
+		}
+		if have > len(files) {
+			return outdated(have, len(files))
+		}
+		if err := d.migrateOnce(ctx, files); !locked(err) {
+			return err
+		}
+		select {
+		case <-time.After(calm + rand.N(calm)):
+		case <-ctx.Done():
+			return fmt.Errorf("the schema is at version %d, this binary needs %d, and others keep tables locked, such as a backup: start again when it is done: %w", have, len(files), err)
+		}
+	}
+}
+
+// check refuses a schema that is not this binary's.
+func (d *driver) check(ctx context.Context) error {
+	files, err := migrationFiles()
+	if err != nil {
+		return err
+	}
+	have, err := d.version(ctx)
+	switch {
+	case err != nil:
+		return err
+	case have > len(files):
+		return outdated(have, len(files))
+	case have < len(files):
+		return fmt.Errorf("its schema has version %d and this binary needs %d: start a server of this version, which migrates it, or use an older binary", have, len(files))
+	}
+	return nil
+}
+
+func outdated(have, known int) error {
+	return fmt.Errorf("its schema has version %d and this binary knows %d: start a newer binary: %w", have, known, store.ErrOutdated)
+}
+
+func migrationFiles() ([]string, error) { return fs.Glob(migrations, "migrations/*.sql") }
+
+const selectVersion = `select coalesce(max(version), 0) from schema_migration`
+
+// version is that of the schema; 0: there is none.
+func (d *driver) version(ctx context.Context) (have int, err error) {
+	var exists bool
+	if err := d.pool.QueryRow(ctx, `select to_regclass('schema_migration') is not null`).Scan(&exists); err != nil || !exists {
+		return 0, err
+	}
+	err = d.pool.QueryRow(ctx, selectVersion).Scan(&have)
+	return have, err
+}
+
+// lockAll locks all tables in one statement, whose time is limited as a whole.
+// A migration that finds them locked has changed nothing, and none waits later.
+const lockAll = `
+do $$ declare names text; begin
+	select string_agg(c.oid::regclass::text, ', ' order by c.oid) into names
+	from pg_class c
+	where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
+		and c.relname <> 'schema_migration';
+	if names is not null then execute 'lock table ' || names || ' in access exclusive mode'; end if;
+end $$`
+
+// migrateOnce applies what is missing in one transaction.
+func (d *driver) migrateOnce(ctx context.Context, files []string) error {
 	return pgx.BeginFunc(ctx, d.pool, func(t pgx.Tx) error {
+		if _, err := t.Exec(ctx, `select set_config('statement_timeout', $1, true)`, lockBriefly); err != nil {
+			return err
+		}
 		if _, err := t.Exec(ctx, `select pg_advisory_xact_lock($1)`, int64(lockMigrate)); err != nil {
 			return err
 		}
@@ -44,11 +128,17 @@ func (d *driver) migrate(ctx context.Context) error {
 			return err
 		}
 		var have int
-		if err := t.QueryRow(ctx, `select coalesce(max(version), 0) from schema_migration`).Scan(&have); err != nil {
+		if err := t.QueryRow(ctx, selectVersion).Scan(&have); err != nil {
 			return err
 		}
-		if have > len(files) {
-			return fmt.Errorf("its schema has version %d and this binary knows %d: start a newer binary: %w", have, len(files), store.ErrOutdated)
+		if have >= len(files) {
+			return nil // another host was first
+		}
+		if _, err := t.Exec(ctx, lockAll); err != nil {
+			return err
+		}
+		if _, err := t.Exec(ctx, `select set_config('statement_timeout', '0', true)`); err != nil {
+			return err
 		}
 		for i, file := range files[have:] {
 			if err := apply(ctx, t, have+i+1, file); err != nil {
@@ -57,6 +147,19 @@ func (d *driver) migrate(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// locked reports whether a statement was given up because of others' locks.
+func locked(err error) bool {
+	var answer *pgconn.PgError
+	if !errors.As(err, &answer) {
+		return false
+	}
+	switch answer.Code {
+	case "55P03", "57014", "40P01": // lock_timeout, statement_timeout, deadlock
+		return true
+	}
+	return false
 }
 
 func apply(ctx context.Context, t pgx.Tx, version int, file string) error {
@@ -75,102 +178,4 @@ func apply(ctx context.Context, t pgx.Tx, version int, file string) error {
 	}
 	_, err = t.Exec(ctx, `insert into schema_migration (version, name) values ($1, $2)`, version, name)
 	return err
-}
-
-const (
-	daysAhead   = 3
-	lockPatient = "2s" // a partition that cannot be made now is made by a later sweep
-)
-
-const selectToday = `select (now() at time zone 'utc')::date::timestamp`
-
-// makeAhead creates the partitions of the days to come, once a day and process.
-// Until it succeeds, rows go to the default partition.
-func (d *driver) makeAhead(ctx context.Context) error {
-	var today time.Time
-	if err := d.pool.QueryRow(ctx, selectToday).Scan(&today); err != nil {
-		return err
-	}
-	name := today.Format("20060102")
-	d.mu.Lock()
-	made := d.days.made == name || time.Now().Before(d.days.after)
-	d.mu.Unlock()
-	if made {
-		return nil
-	}
-	for _, table := range []string{"body", "result"} {
-		for day := range daysAhead + 1 {
-			made, err := d.makeDay(ctx, table, today.AddDate(0, 0, day))
-			if err != nil {
-				return err
-			}
-			if !made {
-				d.postpone()
-				return nil
-			}
-		}
-	}
-	d.mu.Lock()
-	d.days = days{made: name}
-	d.mu.Unlock()
-	return nil
-}
-
-// days says which partitions were made ahead.
-type days struct {
-	made  string    // the day of the last success
-	after time.Time // no try before
-	pause time.Duration
-}
-
-const (
-	firstPause = time.Second
-	longPause  = time.Minute
-)
-
-// postpone leaves the partitions to a later sweep. Who waits for a table's lock
-// keeps others from it, so the tries get rarer.
-func (d *driver) postpone() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.days.pause = min(max(2*d.days.pause, firstPause), longPause)
-	d.days.after = time.Now().Add(d.days.pause)
-}
-
-// makeDay attaches a table that it made beside the partitioned one, which
-// stops nobody from using that. It reports false when others kept it from
-// locking that one. Rows of the day that the default partition has already keep
-// the table from being attached; then that partition holds the whole day.
-func (d *driver) makeDay(ctx context.Context, table string, day time.Time) (made bool, err error) {
-	name := table + "_" + day.Format("20060102")
-	err = pgx.BeginFunc(ctx, d.pool, func(t pgx.Tx) error {
-		if _, err := t.Exec(ctx, `select pg_advisory_xact_lock($1), set_config('lock_timeout', $2, true)`, int64(lockMigrate), lockPatient); err != nil {
-			return err
-		}
-		var exists bool
-		if err := t.QueryRow(ctx, `select to_regclass($1) is not null`, name).Scan(&exists); err != nil || exists {
-			return err
-		}
-		// The names are a constant and a date.
-		if _, err := t.Exec(ctx, fmt.Sprintf(`create table %s (like %s including all)`, name, table)); err != nil {
-			return err
-		}
-		_, err := t.Exec(ctx, fmt.Sprintf(`alter table %s attach partition %s for values from ('%s') to ('%s')`, table, name, floor(day), floor(day.AddDate(0, 0, 1))))
-		return err
-	})
-	var answer *pgconn.PgError
-	if errors.As(err, &answer) && (answer.Code == "23514" || answer.Code == "55P03") {
-		return answer.Code == "23514", nil
-	}
-	return err == nil, err
-}
-
-// floor is the least id of a request created on that day.
-func floor(day time.Time) queue.ID {
-	var id queue.ID
-	ms := day.UnixMilli()
-	for i := range 6 {
-		id[i] = byte(ms >> (40 - 8*i))
-	}
-	return id
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -22,16 +21,7 @@ import (
 // TestDriverWithoutPreparedStatements is what an old PgBouncer in transaction
 // mode needs.
 func TestDriverWithoutPreparedStatements(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Driver {
-		u, err := url.Parse(testdb.Postgres(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		q := u.Query()
-		q.Set("default_query_exec_mode", "exec")
-		u.RawQuery = q.Encode()
-		return open(t, u.String())
-	})
+	storetest.Modes(t, func(t *testing.T) store.Driver { return open(t, unprepared(t, testdb.Postgres(t))) })
 }
 
 func TestHostsMigrateAtOnce(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,6 +26,12 @@ import (
 type Options struct {
 	Conns   int           // at most, besides the one for heartbeats; 0: what the URL says, else 8
 	Timeout time.Duration // of one call; 0: 30 s
+	// ReadOnly changes nothing, not even the schema: the database refuses every
+	// write. A schema of another version than this binary's is refused.
+	ReadOnly bool
+	// Listen is the URL of a connection to listen for hints on, which must not go
+	// through a pooler; "": the same URL; "off": no listening.
+	Listen string
 }
 
 const (
@@ -36,19 +43,29 @@ const (
 
 // Keys of advisory locks, all of them held to the end of a transaction at most.
 const (
-	lockMigrate  = 0x6361_7365_0001
-	lockCaps     = 0x6361_7365_0002 // shared by all that count running requests, exclusive to set a cap
-	lockSweeping = 0x6361_7365_0003
+	lockMigrate   = 0x6361_7365_0001
+	lockCaps      = 0x6361_7365_0002 // shared by all that count running requests, exclusive to set a cap
+	lockSweeping  = 0x6361_7365_0003
+	lockRetaining = 0x6361_7365_0004
 )
 
 type driver struct {
+	marks   marks
 	pool    *pgxpool.Pool
 	beats   *pgxpool.Pool // one connection, so that heartbeats never wait for others
 	timeout time.Duration
 
-	mu    sync.Mutex
-	lanes map[laneKey]int64 // ids never change and rows are never removed
-	days  days
+	hints    *hints
+	listenOn *pgx.ConnConfig // nil: not at all
+	worker   atomic.Int64    // that beat last
+
+	mu       sync.Mutex
+	lanes    map[laneKey]int64 // ids never change and rows are never removed
+	days     days
+	listened bool  // Watch has tried to
+	hearing  error // why it could not
+
+	kept retention
 }
 
 type laneKey struct{ tenant, model string }
@@ -63,8 +80,11 @@ func Open(ctx context.Context, url string, o Options) (store.Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres: url: %w", err)
 	}
-	set(config, o)
-	d := &driver{timeout: o.Timeout, lanes: make(map[laneKey]int64)}
+	set(config, url, o)
+	d := &driver{timeout: o.Timeout, hints: newHints(), lanes: make(map[laneKey]int64)}
+	if d.listenOn, err = listenConfig(config, o.Listen); err != nil {
+		return nil, err
+	}
 	if d.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("postgres: open: %w", err)
 	}
@@ -74,30 +94,52 @@ func Open(ctx context.Context, url string, o Options) (store.Driver, error) {
 		d.Close()
 		return nil, fmt.Errorf("postgres: open: %w", err)
 	}
-	if err := d.call(ctx, "migrate", d.migrate); err != nil {
-		d.Close()
-		return nil, err
-	}
-	if err := d.call(ctx, "make partitions", d.makeAhead); err != nil {
+	if err := d.prepare(ctx, o); err != nil {
 		d.Close()
 		return nil, err
 	}
 	return d, nil
 }
 
-func set(c *pgxpool.Config, o Options) {
+func (d *driver) prepare(ctx context.Context, o Options) error {
+	if o.ReadOnly {
+		return pooled(d.call(ctx, "open to read only", d.check))
+	}
+	if err := d.limited(ctx, migrateWithin, "migrate", d.migrate); err != nil {
+		return err
+	}
+	return d.call(ctx, "make partitions", d.makeAhead)
+}
+
+// pooled says what to do about a pooler that does not take a setting.
+func pooled(err error) error {
+	if err != nil && strings.Contains(err.Error(), "unsupported startup parameter") {
+		return fmt.Errorf("%w: a pooler is in between: use the URL of a direct connection", err)
+	}
+	return err
+}
+
+func set(c *pgxpool.Config, url string, o Options) {
 	switch {
 	case o.Conns > 0:
 		c.MaxConns = int32(o.Conns)
-	case c.MaxConns < defaultConns && c.ConnConfig.RuntimeParams["pool_max_conns"] == "":
+	case !strings.Contains(url, "pool_max_conns="):
 		c.MaxConns = defaultConns
 	}
-	c.MaxConnLifetime, c.MaxConnLifetimeJitter = connLifetime, connJitter
-	if c.ConnConfig.ConnectTimeout == 0 {
-		c.ConnConfig.ConnectTimeout = connectTimeout
+	if o.ReadOnly {
+		c.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
 	}
-	if c.ConnConfig.RuntimeParams["application_name"] == "" {
-		c.ConnConfig.RuntimeParams["application_name"] = "casemate"
+	c.MaxConnLifetime, c.MaxConnLifetimeJitter = connLifetime, connJitter
+	name(c.ConnConfig)
+}
+
+// name sets what the server shows of a connection, and how long to try for one.
+func name(c *pgx.ConnConfig) {
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = connectTimeout
+	}
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "casemate"
 	}
 }
 
@@ -112,7 +154,11 @@ func (d *driver) Close() error {
 
 // call runs f with the timeout of a call and says what was attempted.
 func (d *driver) call(ctx context.Context, what string, f func(ctx context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, d.timeout)
+	return d.limited(ctx, d.timeout, what, f)
+}
+
+func (d *driver) limited(ctx context.Context, within time.Duration, what string, f func(ctx context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	err := f(limited)
 	if err == nil {

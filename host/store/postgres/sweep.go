@@ -17,12 +17,11 @@ func (d *driver) Sweep(ctx context.Context, r store.SweepRequest) (s store.Swept
 	}
 	steps := []func(ctx context.Context) error{
 		func(ctx context.Context) error { return d.expire(ctx, r.Limit, &s.Expired) },
-		func(ctx context.Context) error {
-			return d.pool.QueryRow(ctx, promoteRequests, r.Limit).Scan(&s.Promoted)
-		},
+		func(ctx context.Context) error { return d.promote(ctx, r.Limit, &s.Promoted) },
 		func(ctx context.Context) error { return d.reap(ctx, r, &s) },
 		d.healLanes,
 		func(ctx context.Context) error { return d.removeExpired(ctx, r.Limit, &s.Keys) },
+		func(ctx context.Context) error { return d.retain(ctx, r, &s.Removed) },
 		d.makeAhead,
 	}
 	for _, step := range steps {
@@ -35,7 +34,7 @@ func (d *driver) Sweep(ctx context.Context, r store.SweepRequest) (s store.Swept
 
 func (d *driver) expire(ctx context.Context, limit int, sum *int) error {
 	for n, round := limit, 0; n == limit && round < store.ExpireRounds; round++ {
-		if err := d.pool.QueryRow(ctx, expireRequests, limit).Scan(&n); err != nil {
+		if err := d.moveDue(ctx, expireRequests, limit, &n); err != nil {
 			return err
 		}
 		*sum += n
@@ -87,112 +86,46 @@ wake as (
 	from k where lane.id = k.id)
 select count(*) from u`
 
-// markDead is final: a worker that is reaped never gets its lease back.
-const markDead = `
-update worker set reaped = true
-where id = any(array(
-		select id from worker where not reaped and lease_until < now() - $1 * interval '1 microsecond'
-		for no key update skip locked))
-	and not reaped and lease_until < now() - $1 * interval '1 microsecond'`
-
-// reapRequests returns the requests of dead workers. A row is locked, and what
-// was read of it is compared again by the update: one that was completed, or
-// claimed by somebody else, meanwhile is left alone. Nobody is left to answer a
-// realtime request unless it is a stored response; a canceled one is let go.
-const reapRequests = `
-with v as materialized (
-	select q.id, q.worker, q.attempt, q.state
-	from worker w join request q on q.worker = w.id
-	where w.reaped and q.state + 0 in (1, 2, 12)
-	order by q.id limit $1 for no key update of q skip locked),
-u as (
-	update request q set
-		state = n.state, worker = null,
-		reaps = case when v.state = 12 then q.reaps else q.reaps + 1 end,
-		not_before = case when n.state = 3 then now() end,
-		finished = case when n.state = 11 then now() else q.finished end,
-		class = case when n.state = 11 then 'worker_lost' else q.class end,
-		code = case when n.state = 11 then 'worker_lost' else q.code end
-	from v join request o on o.id = v.id
-	cross join lateral (select case when v.state = 12 then 12
-		when o.reaps < $2::int and (not o.realtime or (o.store and o.path = '/v1/responses')) then 3
-		else 11 end as state) n
-	where q.id = v.id and q.worker = v.worker and q.attempt = v.attempt and q.state + 0 = v.state
-	returning q.id, q.lane, q.state, q.store, q.state + 0 = 11 as ended),
-g as materialized (select lane, -count(*)::int as n from u group by lane),
-k as materialized (
-	select l.id, g.n from lane l join g on g.lane = l.id
-	where l.cap is not null
-	order by l.id for no key update of l),
-freed as (update lane set ` + charge + ` from k where lane.id = k.id), ` + forgetEnded + `
-select count(*) filter (where state = 3), count(*) filter (where state = 11) from u`
-
-// removeDeleted waits for nobody: the lanes of its transaction are locked, and
-// requests are to be locked before lanes.
-const removeDeleted = `
-delete from request where id = any(array(
-	select id from request where deleted and worker is null for update skip locked))`
-
-func (d *driver) reap(ctx context.Context, r store.SweepRequest, s *store.Swept) error {
-	if !r.Reap {
-		return nil
-	}
-	if _, err := d.pool.Exec(ctx, markDead, r.Grace.Microseconds()); err != nil {
-		return err
-	}
+// moveDue runs one statement that counts what it moved.
+func (d *driver) moveDue(ctx context.Context, query string, limit int, n *int) error {
 	var b pgx.Batch
 	b.Queue("begin")
 	b.Queue(guardLong)
-	b.Queue(shareCaps, int64(lockCaps))
-	b.Queue(reapRequests, r.Limit, r.MaxReaps).QueryRow(func(row pgx.Row) error { return row.Scan(&s.Reaped, &s.Lost) })
-	b.Queue(removeDeleted)
+	b.Queue(query, limit).QueryRow(func(row pgx.Row) error { return row.Scan(n) })
 	b.Queue("commit")
-	if err := d.pool.SendBatch(ctx, &b).Close(); err != nil {
-		s.Reaped, s.Lost = 0, 0
-		return err
-	}
-	return d.removeWorkers(ctx)
+	return d.pool.SendBatch(ctx, &b).Close()
 }
 
-const lockReaped = `select id from worker where reaped order by id for update skip locked`
-
-// removeWorkers deletes rows that no request names. Who makes a request name a
-// worker holds a lock on its row, so once these are locked, a statement with a
-// later snapshot sees all that do.
-func (d *driver) removeWorkers(ctx context.Context) error {
-	return pgx.BeginFunc(ctx, d.pool, func(t pgx.Tx) error {
-		rows, err := t.Query(ctx, lockReaped)
-		if err != nil {
-			return err
-		}
-		ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-		if err != nil || len(ids) == 0 {
-			return err
-		}
-		_, err = t.Exec(ctx, `delete from worker w where id = any($1) and not exists (select from request where worker = w.id)`, ids)
+func (d *driver) promote(ctx context.Context, limit int, sum *int) error {
+	if err := d.moveDue(ctx, promoteRequests, limit, sum); err != nil {
 		return err
-	})
+	}
+	if *sum > 0 {
+		d.hints.ready()
+	}
+	return nil
 }
 
 // healLanesOnce makes lanes say what their claimable rows say, and lets those
-// compete again that had to wait. What another changed since the rows were read is left
-// to the next sweep.
+// compete again that had to wait. What another changed since the rows were read
+// is left to the next sweep.
 const healLanesOnce = `
 with h as materialized (
-	select l.id, l.ready, l.head_deadline, x.ord
+	select l.id, l.ready, l.head_deadline, l.gated as was, x.ord,
+		l.gated and coalesce((select ` + gateRoom + ` <= 0 from tenant_gate g where g.tenant = l.tenant), false) as gated
 	from lane l left join lateral (
 		select ord from request
 		where lane = l.id and state = 0 and (deadline is null or deadline > now())
 		order by ord, id limit 1) x on true),
 k as materialized (
-	select l.id, h.ord, coalesce(l.running >= l.cap, false) or coalesce(l.parked_until > now(), false) as parked
-	from lane l join h on h.id = l.id
-	where l.ready = h.ready and l.head_deadline is not distinct from h.head_deadline and (
-		l.ready <> (h.ord is not null) or l.head_deadline is distinct from h.ord or
-		l.parked <> (coalesce(l.running >= l.cap, false) or coalesce(l.parked_until > now(), false)))
-	order by l.id for no key update of l skip locked)
+	select lane.id, h.ord, h.gated, ` + laneRoom + ` <= 0 or ` + limited + ` or h.gated as parked
+	from lane join h on h.id = lane.id
+	where lane.ready = h.ready and lane.gated = h.was and lane.head_deadline is not distinct from h.head_deadline and (
+		lane.ready <> (h.ord is not null) or lane.head_deadline is distinct from h.ord or lane.gated <> h.gated or
+		lane.parked <> (` + laneRoom + ` <= 0 or ` + limited + ` or h.gated))
+	order by lane.id for no key update of lane skip locked)
 update lane set
-	ready = k.ord is not null, head_deadline = k.ord, parked = k.parked,
+	ready = k.ord is not null, head_deadline = k.ord, parked = k.parked, gated = k.gated,
 	parked_until = case when lane.parked_until > now() then lane.parked_until end,
 	vtime = case when (not lane.ready and k.ord is not null) or (lane.parked and not k.parked) then ` + virtualTime + ` else lane.vtime end
 from k where lane.id = k.id`
@@ -207,6 +140,9 @@ func (d *driver) healLanes(ctx context.Context) error {
 		}
 		if !mine {
 			return busy
+		}
+		if _, err := t.Exec(ctx, guardLong); err != nil {
+			return err
 		}
 		_, err := t.Exec(ctx, healLanesOnce)
 		return err

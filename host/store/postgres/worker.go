@@ -3,6 +3,9 @@ package postgres
 import (
 	"context"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/store"
 )
@@ -20,28 +23,87 @@ with w as (
 select w.id, r.id, r.attempt, r.state, r.realtime and not (r.store and r.path = '/v1/responses')
 from w left join request r on r.worker = w.id`
 
-// Heartbeat extends a worker's lease, or starts a worker.
-func (d *driver) Heartbeat(ctx context.Context, b store.Beat) (p store.Pulse, err error) {
-	p = store.Pulse{Worker: b.Worker}
-	lease := b.Lease.Microseconds()
-	if b.Leave {
-		lease = 0
-	}
-	err = d.call(ctx, "heartbeat", func(ctx context.Context) error {
-		if b.Worker == 0 {
-			return d.beats.QueryRow(ctx, startWorker, b.Host, b.Version, lease, b.Draining).Scan(&p.Worker)
-		}
-		rows, err := d.beats.Query(ctx, beatWorker, b.Worker, lease, b.Draining || b.Leave)
-		if err != nil {
+// leaveTargets is of a worker that leaves, so nobody else writes these rows.
+const leaveTargets = `delete from target_share where worker = $1`
+
+// dropShares removes the shares of workers that are reaped or gone, which do not
+// count any more. It waits for nobody.
+const dropShares = `
+delete from target_share where ctid = any(array(
+	select s.ctid from target_share s
+	where not exists (select from worker w where w.id = s.worker and not w.reaped)
+	for update skip locked))`
+
+// beat is one heartbeat on its way.
+type beat struct {
+	store.Beat
+	pulse store.Pulse
+	named map[string]*target
+}
+
+// target is one that a heartbeat names, as it is under its lock.
+type target struct {
+	use    store.TargetUse
+	share  store.TargetShare
+	own    store.Holding
+	others []store.Holding
+}
+
+// Heartbeat extends a worker's lease, or starts a worker. It is one statement
+// unless the worker names targets or leaves.
+func (d *driver) Heartbeat(ctx context.Context, b store.Beat) (store.Pulse, error) {
+	h := &beat{Beat: b, pulse: store.Pulse{Worker: b.Worker, Lost: b.Worker != 0}}
+	err := d.call(ctx, "heartbeat", func(ctx context.Context) error {
+		return d.beats.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+			err := h.send(ctx, conn)
+			if conn.Conn().PgConn().TxStatus() != 'I' {
+				_, _ = conn.Exec(ctx, "rollback") // if it fails, the pool drops the connection
+			}
 			return err
-		}
-		p.Lost = true
-		return drain(rows, func(scan scan) error {
-			p.Lost = false
-			return scanHeld(scan, &p)
 		})
 	})
-	return p, err
+	if err != nil {
+		return store.Pulse{Worker: b.Worker}, err
+	}
+	d.worker.Store(h.pulse.Worker)
+	return h.pulse, nil
+}
+
+func (h *beat) send(ctx context.Context, conn *pgxpool.Conn) error {
+	var b pgx.Batch
+	alone := len(h.Targets) == 0 && !h.Leave
+	if !alone {
+		b.Queue("begin")
+		b.Queue(guardBeat)
+	}
+	h.queueWorker(&b)
+	if alone {
+		return conn.SendBatch(ctx, &b).Close()
+	}
+	h.queueTargets(&b)
+	if err := conn.SendBatch(ctx, &b).Close(); err != nil || h.pulse.Lost {
+		return err
+	}
+	return h.share(ctx, conn)
+}
+
+func (h *beat) queueWorker(b *pgx.Batch) {
+	lease := h.Lease.Microseconds()
+	if h.Leave {
+		lease = 0
+	}
+	if h.Worker == 0 {
+		b.Queue(startWorker, h.Host, h.Version, lease, h.Draining || h.Leave).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&h.pulse.Worker)
+		})
+		return
+	}
+	b.Queue(beatWorker, h.Worker, lease, h.Draining || h.Leave).Query(func(rows pgx.Rows) error {
+		return drain(rows, func(scan scan) error {
+			h.pulse.Lost = false
+			return scanHeld(scan, &h.pulse)
+		})
+	})
 }
 
 // scanHeld reads one row that names the worker; without any, there is one of nulls.

@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +22,7 @@ import (
 // locks every row that the writes are fenced by, and reads it; the second
 // writes what the fences let through, a statement for each table, and commits.
 // Between them the locks make what was read stay true. Writers never wait in a
-// circle, since each locks requests, then lanes, then plugins' keys, then usage,
+// circle, since each locks requests, then lanes, gates, plugins' keys and usage,
 // and each of these in one pass in the order of ids or keys.
 func (d *driver) Write(ctx context.Context, writes []store.Write) (results []error, err error) {
 	p := newPlan(writes)
@@ -52,11 +54,15 @@ func (d *driver) Write(ctx context.Context, writes []store.Write) (results []err
 	if err != nil {
 		return nil, err
 	}
+	if len(p.rows.woken) > 0 {
+		d.hints.ready()
+	}
 	return results, nil
 }
 
 const (
-	selectXid     = `select pg_current_xact_id()::text`
+	// guardWrite also tells which transaction it is, for resolve.
+	guardWrite    = `select pg_current_xact_id()::text, g.* from (` + guardCaps + `) g`
 	selectOutcome = `select coalesce(pg_xact_status($1::text::xid8), 'aborted')`
 	resolvePause  = 50 * time.Millisecond
 )
@@ -89,13 +95,23 @@ func (d *driver) resolve(ctx context.Context, xid string, cause error) error {
 // uuid returns an id as a parameter.
 func uuid(id queue.ID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
 
+// ranged returns ids with the least and the greatest of them: to compare with
+// these as well keeps a plan, which is made once for all ids, out of the
+// partitions of other days.
+func ranged(ids []pgtype.UUID) []any {
+	order := func(a, b pgtype.UUID) int { return bytes.Compare(a.Bytes[:], b.Bytes[:]) }
+	return []any{ids, slices.MinFunc(ids, order), slices.MaxFunc(ids, order)}
+}
+
 // plan is one transaction: what it locks, then what it writes.
 type plan struct {
 	ids       []pgtype.UUID // of every write, in order
 	tails     []pgtype.UUID // of those with events
 	releasing []pgtype.UUID // of those that may free a slot
 	returning []pgtype.UUID // of those that may go back to their lanes
+	parking   []pgtype.UUID // of those that may park a lane
 	workers   []int64       // of inserts by a worker
+	tenants   []string      // of these
 	laneOf    map[laneKey]int64
 	joins     []join
 	keys      kvRefs // of puts, set when one of them is checked or deletes: then all are locked first, in order
@@ -103,7 +119,10 @@ type plan struct {
 
 	owners map[queue.ID]*owner
 	alive  map[int64]bool
-	slots  map[int64]*slots // of lanes with a cap
+	slots  map[int64]*slots  // of lanes with a cap
+	gates  map[string]*slots // by tenant
+	parked map[int64]time.Duration
+	parks  map[int64]int64 // microseconds, by lane
 	kv     map[kvKey]current
 	made   map[kvKey]bool // rows that lockKV made
 	rows   effects
@@ -121,25 +140,22 @@ type join struct {
 // plan that came before.
 type owner struct {
 	queue.Fence
-	lane    int64
-	key     laneKey
-	worker  int64
-	store   bool
-	deleted bool
-	lastSeq int64
-	change  *change
-}
-
-// slots are those of a lane with a cap.
-type slots struct {
-	running, limit int
-	taken          int // by this plan, below 0: freed
+	lane      int64
+	escalated int64 // the lane whose model serves it; 0: its own
+	key       laneKey
+	worker    int64
+	realtime  bool
+	store     bool
+	deleted   bool
+	lastSeq   int64
+	change    *change
 }
 
 func newPlan(writes []store.Write) *plan {
 	p := &plan{
 		laneOf: make(map[laneKey]int64), owners: make(map[queue.ID]*owner),
-		alive: make(map[int64]bool), slots: make(map[int64]*slots),
+		alive: make(map[int64]bool), slots: make(map[int64]*slots), gates: make(map[string]*slots),
+		parked: make(map[int64]time.Duration), parks: make(map[int64]int64),
 		kv: make(map[kvKey]current), made: make(map[kvKey]bool),
 	}
 	var puts kvRefs
@@ -157,6 +173,9 @@ func newPlan(writes []store.Write) *plan {
 		if w.Move != nil && w.Move.To == queue.Pending {
 			p.returning = append(p.returning, id)
 		}
+		if w.Move != nil && w.Move.Park > 0 {
+			p.parking = append(p.parking, id)
+		}
 		for k := range w.KV {
 			puts.add(w, &w.KV[k])
 			if w.KV[k].Checked {
@@ -167,9 +186,9 @@ func newPlan(writes []store.Write) *plan {
 		if n := w.Insert; n != nil {
 			key := laneKey{n.Tenant, n.Model}
 			p.laneOf[key] = 0
-			p.joins = append(p.joins, join{key, micros(n.DeadlineIn), n.Worker != 0})
+			p.joins = append(p.joins, join{key, micros(cmp.Or(n.DeadlineIn, queue.Patience)), n.Worker != 0})
 			if n.Worker != 0 {
-				p.workers = append(p.workers, n.Worker)
+				p.workers, p.tenants = append(p.workers, n.Worker), append(p.tenants, n.Tenant)
 			}
 		}
 	}
@@ -186,51 +205,74 @@ select id from worker where id = any($1::bigint[]) and not reaped
 order by id for key share`
 
 const lockOwners = `
-select r.id, r.state, r.attempt, r.lane, l.tenant, l.model, coalesce(r.worker, 0), r.store, r.deleted
+select r.id, r.state, r.attempt, r.lane, coalesce(r.escalated, 0), l.tenant, l.model, coalesce(r.worker, 0), r.realtime, r.store, r.deleted
 from request r join lane l on l.id = r.lane
 where r.id = any($1::uuid[])
 order by r.id for no key update of r`
 
 // selectLastEvents is a statement after the lock, so its snapshot is too.
 const selectLastEvents = `
-select i, coalesce((select max(seq) from event where request = i), -1)
+select i, coalesce((select max(seq) from event where request = i and request between $2 and $3), -1)
 from unnest($1::uuid[]) i`
 
 // lockLanes locks every lane that the plan may change: those with a cap of which
-// it takes or frees slots, and those that what joins them finds asleep, or with
-// a head behind it. A lane that is awake is not locked, so busy lanes are not
-// serialised.
+// it takes or frees slots, those that it parks, and those that what joins them
+// finds asleep, or with a head behind it. A lane that is awake is not locked, so
+// busy lanes are not serialised.
 const lockLanes = `
 with j as materialized (
-	select lane, bool_or(slot) as slot, min(ord) as ord from (
-		select lane, true, null from request where id = any($1::uuid[])
-		union all select lane, false, ord from request where id = any($2::uuid[])
-		union all select lane, slot, case when not slot then now() + wait * interval '1 microsecond' end
-			from unnest($3::bigint[], $4::bigint[], $5::bool[]) as n(lane, wait, slot)
-	) as x(lane, slot, ord) group by lane)
-select l.id, l.running, l.cap from j join lane l on l.id = j.lane
-where (j.slot and l.cap is not null)
+	select lane, bool_or(slot) as slot, bool_or(park) as park, min(ord) as ord from (
+		select lane, true, false, null::timestamptz from request where id = any($1::uuid[])
+		union all select escalated, true, false, null from request where id = any($1::uuid[]) and escalated is not null
+		union all select coalesce(escalated, lane), false, true, null from request where id = any($2::uuid[])
+		union all select lane, false, false, ord from request where id = any($3::uuid[])
+		union all select lane, slot, false, case when not slot then now() + wait * interval '1 microsecond' end
+			from unnest($4::bigint[], $5::bigint[], $6::bool[]) as n(lane, wait, slot)
+	) as x(lane, slot, park, ord) group by lane)
+select l.id, l.cap, l.reserve_queued, l.running, l.realtime, l.ready from j join lane l on l.id = j.lane
+where j.park or (j.slot and l.cap is not null)
 	or (j.ord is not null and (not l.ready or l.head_deadline is null or l.head_deadline > j.ord))
 order by l.id for no key update of l`
+
+// lockGates locks the gates of which the plan may take or free slots.
+const lockGates = `
+select g.tenant, g.cap, g.reserve_queued, g.running, g.realtime,
+	g.reserve_queued > 0 and exists (select from lane where tenant = g.tenant and ready)
+from tenant_gate g
+where exists (select from tenant_gate) and g.tenant = any(array(
+	select l.tenant from request r join lane l on l.id = r.lane where r.id = any($1::uuid[])
+	union select unnest($2::text[])))
+order by g.tenant for no key update of g`
 
 // lock is the first round trip. It returns the transaction's id.
 func (p *plan) lock(ctx context.Context, conn *pgxpool.Conn) (xid string, err error) {
 	var b pgx.Batch
-	b.Queue("begin")
-	b.Queue(guardLong)
-	b.Queue(shareCaps, int64(lockCaps))
-	b.Queue(selectXid)
-	b.Queue(lockWorkers, p.workers)
-	b.Queue(lockOwners, p.ids)
-	b.Queue(selectLastEvents, p.tails)
-	b.Queue(lockLanes, p.laneArgs()...)
-	if len(p.keys.ids) > 0 {
-		b.Queue(lockKV, p.keys.args()...)
-		b.Queue(selectKV, p.checked.args()...)
+	ask := func(f func(scan) error, query string, args ...any) {
+		b.Queue(query, args...).Query(func(rows pgx.Rows) error { return drain(rows, f) })
 	}
-	r := conn.SendBatch(ctx, &b)
-	err = p.read(r, &xid)
-	if err = errors.Join(err, r.Close()); err != nil {
+	b.Queue("begin")
+	ask(func(scan scan) error { return scan(&xid, nil, nil, nil, nil, nil, nil) }, guardWrite, int64(lockCaps))
+	if len(p.workers) > 0 {
+		ask(p.readWorker, lockWorkers, p.workers)
+	}
+	ask(p.readOwner, lockOwners, p.ids)
+	if len(p.tails) > 0 {
+		ask(p.readTail, selectLastEvents, ranged(p.tails)...)
+	}
+	if len(p.joins)+len(p.releasing)+len(p.parking)+len(p.returning) > 0 {
+		ask(p.readLane, lockLanes, p.laneArgs()...)
+	}
+	if len(p.releasing)+len(p.tenants) > 0 {
+		ask(p.readGate, lockGates, p.releasing, p.tenants)
+	}
+	if lanes := p.realtimeLanes(); len(lanes) > 0 {
+		ask(p.readParked, selectParked, lanes)
+	}
+	if len(p.keys.ids) > 0 {
+		ask(p.readMade, lockKV, p.keys.args()...)
+		ask(p.readKV, selectKV, p.checked.args()...)
+	}
+	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
 		// Nothing was written, so how it ended does not matter.
 		return "", err
 	}
@@ -243,29 +285,17 @@ func (p *plan) laneArgs() []any {
 	for i, j := range p.joins {
 		lanes[i], waits[i], slots[i] = p.laneOf[j.lane], j.wait, j.slot
 	}
-	return []any{p.releasing, p.returning, lanes, waits, slots}
+	return []any{p.releasing, p.parking, p.returning, lanes, waits, slots}
 }
 
-// read reads the answers to the first round trip.
-func (p *plan) read(r pgx.BatchResults, xid *string) error {
-	for range 3 {
-		if err := skip(r); err != nil {
-			return err
+// realtimeLanes returns the lanes that realtime requests ask to join.
+func (p *plan) realtimeLanes() (lanes []int64) {
+	for _, j := range p.joins {
+		if j.slot {
+			lanes = append(lanes, p.laneOf[j.lane])
 		}
 	}
-	if err := r.QueryRow().Scan(xid); err != nil {
-		return err
-	}
-	answers := []func(scan) error{p.readWorker, p.readOwner, p.readTail, p.readSlots}
-	if len(p.keys.ids) > 0 {
-		answers = append(answers, p.readMade, p.readKV)
-	}
-	for _, f := range answers {
-		if err := each(r, f); err != nil {
-			return err
-		}
-	}
-	return nil
+	return lanes
 }
 
 func (p *plan) readWorker(scan scan) error {
@@ -277,7 +307,8 @@ func (p *plan) readWorker(scan scan) error {
 
 func (p *plan) readOwner(scan scan) error {
 	o := &owner{lastSeq: -1}
-	err := scan((*[16]byte)(&o.ID), (*int16)(&o.State), &o.Attempt, &o.lane, &o.key.tenant, &o.key.model, &o.worker, &o.store, &o.deleted)
+	err := scan((*[16]byte)(&o.ID), (*int16)(&o.State), &o.Attempt, &o.lane, &o.escalated, &o.key.tenant, &o.key.model,
+		&o.worker, &o.realtime, &o.store, &o.deleted)
 	p.owners[o.ID] = o
 	return err
 }
@@ -294,14 +325,30 @@ func (p *plan) readTail(scan scan) error {
 	return nil
 }
 
-func (p *plan) readSlots(scan scan) error {
+func (p *plan) readLane(scan scan) error {
 	var id int64
 	var s slots
 	var limit *int
-	err := scan(&id, &s.running, &limit)
+	err := scan(&id, &limit, &s.reserveQueued, &s.running, &s.realtime, &s.ready)
 	if limit != nil {
 		s.limit = *limit
 		p.slots[id] = &s
 	}
+	return err
+}
+
+func (p *plan) readGate(scan scan) error {
+	var tenant string
+	var s slots
+	err := scan(&tenant, &s.limit, &s.reserveQueued, &s.running, &s.realtime, &s.ready)
+	p.gates[tenant] = &s
+	return err
+}
+
+func (p *plan) readParked(scan scan) error {
+	var id int64
+	var wait time.Duration
+	err := scan(&id, &wait)
+	p.parked[id] = wait
 	return err
 }

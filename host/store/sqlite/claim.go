@@ -2,50 +2,81 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
-	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/store"
 )
 
+const (
+	// defaultWindow is ClaimRequest.Window.
+	defaultWindow = 10 * time.Minute
+	// askAgain bounds how often a claim asks the models again, since nobody
+	// writes while it does.
+	askAgain = 32
+	// urgentRows is the most that a claim by deadline takes from one lane.
+	urgentRows = 5
+)
+
+// claiming is one Claim under way.
+type claiming struct {
+	*tx
+	store.ClaimRequest
+	claims []queue.Claim
+	// looked is, by model, up to where the lanes of models that can only
+	// escalate were looked at.
+	looked map[string]position
+}
+
 // Claim serves the ready models in turn, beginning with a random one, and gives
-// each its share of what is left.
-func (d *driver) Claim(ctx context.Context, c store.ClaimRequest) (claims []queue.Claim, err error) {
+// each its share of what is left: first of what goes by deadline, then of all.
+func (d *driver) Claim(ctx context.Context, r store.ClaimRequest) (claims []queue.Claim, err error) {
+	if r.Window <= 0 {
+		r.Window = defaultWindow
+	}
 	err = d.update(ctx, "claim", func(t *tx) error {
-		if alive, err := t.alive(c.Worker); err != nil || !alive {
-			return lostWorker(c.Worker, err)
+		if alive, err := t.alive(r.Worker); err != nil || !alive {
+			return lostWorker(r.Worker, err)
 		}
-		ready, err := t.readyModels(c.Models)
-		if err != nil {
-			return err
+		c := &claiming{tx: t, ClaimRequest: r, looked: map[string]position{}}
+		ready, err := c.readyModels()
+		if err == nil {
+			err = c.rounds(ready, min(r.Urgent, r.N), c.urgent)
 		}
-		for {
-			again := false
-			for i, model := range ready {
-				left := c.N - len(claims)
-				if left == 0 {
-					return nil
-				}
-				got, slept, err := t.claimModel(model, share(left, len(ready)-i), c.Worker)
-				if err != nil {
-					return err
-				}
-				claims = append(claims, got...)
-				again = again || slept || len(got) > 0
-			}
-			if !again {
-				return nil
-			}
+		if err == nil {
+			err = c.rounds(ready, r.N, c.fair)
 		}
+		claims = c.claims
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return claims, nil
+}
+
+// rounds asks the models in turn until there are n claims or none changes
+// anything any more.
+func (c *claiming) rounds(models []string, n int, claim func(model string, n int) (changed bool, err error)) error {
+	again := true
+	for round := 0; again && round < askAgain; round++ {
+		again = false
+		for i, model := range models {
+			left := n - len(c.claims)
+			if left <= 0 {
+				return nil
+			}
+			changed, err := claim(model, share(left, len(models)-i))
+			if err != nil {
+				return err
+			}
+			again = again || changed
+		}
+	}
+	return nil
 }
 
 // share divides n by parts and rounds up.
@@ -63,16 +94,17 @@ func (t *tx) alive(worker int64) (alive bool, err error) {
 	return alive, err
 }
 
-func (t *tx) readyModels(models []string) ([]string, error) {
+const probeModel = `select exists (select 1 from lane where model = ? and ready = 1 and parked = 0)`
+
+func (c *claiming) readyModels() ([]string, error) {
 	var ready []string
-	for _, i := range rand.Perm(len(models)) {
+	for _, i := range rand.Perm(len(c.Models)) {
 		var is bool
-		err := t.one(`select exists (select 1 from lane where model = ? and ready = 1 and parked = 0)`, []any{models[i]}, &is)
-		if err != nil {
+		if err := c.one(probeModel, []any{c.Models[i]}, &is); err != nil {
 			return nil, err
 		}
 		if is {
-			ready = append(ready, models[i])
+			ready = append(ready, c.Models[i])
 		}
 	}
 	return ready, nil
@@ -80,134 +112,152 @@ func (t *tx) readyModels(models []string) ([]string, error) {
 
 // room is a lane that a claim picked.
 type room struct {
-	id      int64
-	tenant  string
-	weight  float64
-	running int
-	limit   sql.NullInt64
+	slots
+	id     int64
+	tenant string
+	model  string
+	weight float64
+	vtime  float64
+	head   int64 // nothing claimable is before it
 }
 
-const pickLanes = `
-select id, tenant, weight, running, cap from lane
+const roomColumns = `id, tenant, weight, vtime, running, realtime, cap, reserve_realtime, coalesce(head_deadline, -9223372036854775808)`
+
+// pickFair names its index: to SQLite the one on all lanes, idle ones too, looks
+// as good.
+const pickFair = `
+select ` + roomColumns + ` from lane indexed by lane_fair
 where model = ? and ready = 1 and parked = 0
 order by vtime, id
 limit ?`
 
-// claimModel picks the lanes with the least virtual time and takes a quantum
-// from each, by weight and never beyond its cap. slept says that one of them
-// had nothing but what the sweep ends: another lane may be next.
-func (t *tx) claimModel(model string, n int, worker int64) (claims []queue.Claim, slept bool, err error) {
-	var rooms []room
-	var total float64
-	err = t.each(pickLanes, []any{model, n}, func(scan scan) error {
-		var r room
-		if err := scan(&r.id, &r.tenant, &r.weight, &r.running, &r.limit); err != nil {
-			return err
-		}
-		rooms = append(rooms, r)
-		total += r.weight
-		return nil
-	})
-	if err != nil {
-		return nil, false, err
-	}
-	for _, r := range rooms {
-		left := n - len(claims)
-		if left == 0 {
-			break // the lanes left over were not charged either
-		}
-		quantum := min(left, int(math.Ceil(float64(n)*r.weight/total)))
-		if r.limit.Valid {
-			quantum = min(quantum, int(r.limit.Int64)-r.running)
-		}
-		got, ready, err := t.take(r, max(0, quantum), worker)
-		if err != nil {
-			return nil, false, err
-		}
-		slept = slept || (len(got) == 0 && !ready)
-		for i := range got {
-			got[i].Tenant, got[i].Model = r.tenant, model
-		}
-		claims = append(claims, got...)
-	}
-	return claims, slept, nil
-}
-
-// takeRows leaves those past their deadline to the sweep.
-const takeRows = `
-select id from request
-where lane = ? and state = 0 and (deadline is null or deadline > ?)
-order by ord, id
+const pickUrgent = `
+select ` + roomColumns + ` from lane indexed by lane_edf
+where model = ? and ready = 1 and parked = 0 and head_deadline < ?
+order by head_deadline, id
 limit ?`
 
-// chargeLane does not see those rows either: a lane that has no others stops to
-// compete, so that it is not picked again in place of one that has.
-const chargeLane = `
-update lane set
-	vtime = vtime + ?2 / weight,
-	running = iif(cap is null, 0, running + ?2),
-	parked = (coalesce(running + ?2 >= cap, 0) or coalesce(parked_until > ?3, 0)),
-	head_deadline = (select ord from request where lane = ?1 and state = 0 and (deadline is null or deadline > ?3) order by ord, id limit 1),
-	ready = exists (select 1 from request where lane = ?1 and state = 0 and (deadline is null or deadline > ?3))
-where id = ?1
-returning ready`
+func (c *claiming) pick(model, query string, args ...any) (rooms []room, err error) {
+	err = c.each(query, append([]any{model}, args...), func(scan scan) error {
+		r := room{model: model}
+		err := scan(&r.id, &r.tenant, &r.weight, &r.vtime, &r.running, &r.realtime, &r.limit, &r.reserve, &r.head)
+		rooms = append(rooms, r)
+		return err
+	})
+	return rooms, err
+}
 
-// take returns what it took, and whether the lane has more.
-func (t *tx) take(r room, quantum int, worker int64) (claims []queue.Claim, ready bool, err error) {
-	var ids []queue.ID
-	err = t.each(takeRows, []any{r.id, t.now, quantum}, func(scan scan) error {
-		var id idColumn
-		if err := scan(&id); err != nil {
+// fair takes from the lanes with the least virtual time. changed also says that
+// one of them had nothing, and was told so.
+func (c *claiming) fair(model string, n int) (changed bool, err error) {
+	if slices.Contains(c.OnlyEscalate, model) {
+		return false, c.onlyEscalate(model, n)
+	}
+	rooms, err := c.pick(model, pickFair, n)
+	if err != nil {
+		return false, err
+	}
+	for i, quantum := range allot(rooms, n) {
+		if quantum == 0 && rooms[i].queued() > 0 {
+			continue
+		}
+		if _, err := c.take(&rooms[i], look{n: quantum}); err != nil {
+			return false, err
+		}
+	}
+	return len(rooms) > 0, nil
+}
+
+// allot deals n requests to lanes as if they were claimed one at a time, each
+// from the lane that has the least virtual time by then.
+func allot(rooms []room, n int) []int {
+	got := make([]int, len(rooms))
+	for range n {
+		next, least := -1, 0.0
+		for i, r := range rooms {
+			if got[i] == r.queued() {
+				continue
+			}
+			if tag := r.vtime + float64(got[i])/r.weight; next < 0 || tag < least {
+				next, least = i, tag
+			}
+		}
+		if next < 0 {
+			break
+		}
+		got[next]++
+	}
+	return got
+}
+
+// urgent takes from the lanes whose heads are due first, a few from each.
+func (c *claiming) urgent(model string, n int) (changed bool, err error) {
+	if slices.Contains(c.OnlyEscalate, model) {
+		return false, nil
+	}
+	due := c.now + c.Window.Milliseconds()
+	rooms, err := c.pick(model, pickUrgent, due, n)
+	if err != nil {
+		return false, err
+	}
+	left := n
+	for i := range rooms {
+		if left == 0 {
+			break
+		}
+		got, err := c.take(&rooms[i], look{n: min(left, urgentRows), due: due})
+		if err != nil {
+			return false, err
+		}
+		left -= got
+	}
+	return len(rooms) > 0, nil
+}
+
+// position is a place in the order of lanes by their heads.
+type position struct{ head, lane int64 }
+
+// pickEscalating goes on from where the claim has looked already, and leaves out
+// lanes without a deadline that is near.
+const pickEscalating = `
+select ` + roomColumns + ` from lane indexed by lane_edf
+where model = ?1 and ready = 1 and parked = 0 and head_deadline < ?2 and (head_deadline, id) > (?3, ?4)
+	and exists (
+		select 1 from request r indexed by request_near
+		where r.lane = lane.id and r.state = 0 and r.deadline > ?6 and r.deadline < ?2)
+order by head_deadline, id
+limit ?5`
+
+// mostLooks bounds how many lanes one claim looks at: the other model may have
+// no slot for them.
+const mostLooks = 256
+
+// onlyEscalate takes what another model serves from lanes whose own cannot.
+// Each lane is looked at once a claim.
+func (c *claiming) onlyEscalate(model string, n int) error {
+	due := c.now + c.Escalate[model].Within.Milliseconds()
+	from, ok := c.looked[model]
+	if !ok {
+		from = position{anyOrder, 0}
+	}
+	for looks := 0; n > 0 && looks < mostLooks; {
+		rooms, err := c.pick(model, pickEscalating, due, from.head, from.lane, min(n, mostLooks-looks), c.now)
+		if err != nil || len(rooms) == 0 {
 			return err
 		}
-		ids = append(ids, queue.ID(id))
-		return nil
-	})
-	if err != nil {
-		return nil, false, err
-	}
-	for _, id := range ids {
-		c, err := t.claimRow(id, worker)
-		if err != nil {
-			return nil, false, err
+		for i := range rooms {
+			if n == 0 {
+				return nil
+			}
+			from = position{rooms[i].head, rooms[i].id}
+			c.looked[model] = from
+			looks++
+			got, err := c.take(&rooms[i], look{n: n, due: due, only: true})
+			if err != nil {
+				return err
+			}
+			n -= got
 		}
-		claims = append(claims, c)
 	}
-	err = t.one(chargeLane, []any{r.id, len(claims), t.now}, &ready)
-	return claims, ready, err
-}
-
-const claimRequest = `
-update request set state = 1, attempt = attempt + 1, worker = ?2, not_before = null
-where id = ?1 and state = 0
-returning path, tier, stream, background, store, realtime, attempt, state, failures, reaps, created, deadline,
-	(select data from body where request = ?1)`
-
-func (t *tx) claimRow(id queue.ID, worker int64) (queue.Claim, error) {
-	c := queue.Claim{ID: id}
-	var created, deadline sql.NullInt64
-	err := t.one(claimRequest, []any{id[:], worker}, &c.Path, &c.Tier, &c.Stream, &c.Background, &c.Store, &c.Realtime,
-		&c.Attempt, &c.State, &c.Failures, &c.Reaps, &created, &deadline, &c.Body)
-	if err != nil {
-		return c, err
-	}
-	c.Created = at(created)
-	c.Age = time.Duration(t.now-created.Int64) * time.Millisecond
-	if deadline.Valid {
-		c.Remaining = time.Duration(deadline.Int64-t.now) * time.Millisecond
-	}
-	return c, nil
-}
-
-// idColumn scans an id.
-type idColumn queue.ID
-
-// Scan copies a blob of 16 bytes.
-func (id *idColumn) Scan(v any) error {
-	b, ok := v.([]byte)
-	if !ok || len(b) != len(id) {
-		return fmt.Errorf("id of %T is not 16 bytes", v)
-	}
-	copy(id[:], b)
 	return nil
 }

@@ -13,7 +13,7 @@ update request set state = 12, finished = ?2, not_before = null, class = 'cancel
 where id = ?1 and state = ?3`
 
 // Cancel moves a request to Canceled where the state table allows it. worker
-// stays on the row, and the lane's slot taken, until the worker lets go.
+// stays on the row, and its slots taken, until the worker lets go.
 func (d *driver) Cancel(ctx context.Context, tenant string, id queue.ID) (r store.Record, did bool, err error) {
 	err = d.update(ctx, "cancel", func(t *tx) (err error) {
 		r, err = record(t, tenant, id)
@@ -25,6 +25,19 @@ func (d *driver) Cancel(ctx context.Context, tenant string, id queue.ID) (r stor
 			return err
 		}
 		did = n == 1
+		o, _, err := t.owner(id)
+		if err != nil {
+			return err
+		}
+		switch {
+		case r.State == queue.Pending:
+			err = t.settle(o.lane)
+		case o.worker.Valid:
+			t.hints.canceled = append(t.hints.canceled, o.worker.Int64)
+		}
+		if err != nil {
+			return err
+		}
 		if err := t.leaveBehind(id, r.Store); err != nil {
 			return err
 		}
@@ -63,41 +76,4 @@ func (d *driver) Delete(ctx context.Context, tenant string, id queue.ID) error {
 		}
 		return nil
 	})
-}
-
-const selectStates = `select state, count(*) from request where deleted = 0 group by state`
-
-const selectLanes = `
-select l.tenant, l.model, l.weight, coalesce(l.cap, 0), l.running, l.ready, l.vtime,
-	(select count(*) from request r where r.lane = l.id and r.worker is not null),
-	(select count(*) from request r where r.lane = l.id and r.state = 0)
-from lane l
-order by l.tenant, l.model`
-
-// Stats counts requests by state and lanes' counters.
-func (d *driver) Stats(ctx context.Context) (s store.Stats, err error) {
-	s.States = make(map[queue.State]int)
-	err = d.view(ctx, "stats", func(v *snapshot) error {
-		err := v.each(selectStates, nil, func(scan scan) error {
-			var state queue.State
-			var n int
-			if err := scan(&state, &n); err != nil {
-				return err
-			}
-			s.States[state] = n
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		return v.each(selectLanes, nil, func(scan scan) error {
-			var l store.LaneStat
-			if err := scan(&l.Tenant, &l.Model, &l.Weight, &l.Cap, &l.Running, &l.Ready, &l.VTime, &l.Owned, &l.Pending); err != nil {
-				return err
-			}
-			s.Lanes = append(s.Lanes, l)
-			return nil
-		})
-	})
-	return s, err
 }

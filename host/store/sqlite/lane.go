@@ -1,11 +1,9 @@
 package sqlite
 
 import (
-	"context"
 	"database/sql"
 	"errors"
-
-	"github.com/casemate/casemate/host/store"
+	"math"
 )
 
 // lane returns the id of a lane, which it creates on demand.
@@ -17,12 +15,6 @@ func (t *tx) lane(tenant, model string) (id int64, err error) {
 	return id, err
 }
 
-// virtualTime is the start tag of a lane that begins to compete: not before
-// those that compete now, and when there are none, not before anything served.
-const virtualTime = `max(vtime, coalesce(
-		(select min(c.vtime) from lane c where c.model = lane.model and c.ready = 1 and c.parked = 0),
-		(select max(c.vtime) from lane c where c.model = lane.model)))`
-
 const wakeLane = `
 update lane set
 	ready = 1, head_deadline = min(coalesce(head_deadline, ?2), ?2),
@@ -31,57 +23,62 @@ where id = ?1 and (ready = 0 or head_deadline is null or head_deadline > ?2)`
 
 // wake makes the lane claimable when a request with this order joined it.
 func (t *tx) wake(lane, ord int64) error {
+	t.hints.ready = true
 	_, err := t.exec(wakeLane, lane, ord)
 	return err
 }
 
-const occupyLane = `
-update lane set
-	running = running + ?2,
-	vtime = iif(parked = 1 and running + ?2 < cap, ` + virtualTime + `, vtime),
-	parked = (running + ?2 >= cap or coalesce(parked_until > ?3, 0))
-where id = ?1 and cap is not null`
+// anyOrder is before all.
+const anyOrder = math.MinInt64
 
-// occupy takes slots of the lane, or with n < 0 frees them.
-func (t *tx) occupy(lane int64, n int) error {
-	_, err := t.exec(occupyLane, lane, n, t.now)
-	return err
+// selectHead does not see requests past their deadline, which the sweep ends.
+const selectHead = `
+select ord from request
+where lane = ?1 and state = 0 and ord >= ?2 and (deadline is null or deadline > ?3)
+order by ord, id
+limit 1`
+
+// head returns the order of the lane's first claimable request. None is before
+// mark: what is past its deadline need not be walked over again.
+func (t *tx) head(lane, mark int64) (ord sql.NullInt64, err error) {
+	err = t.one(selectHead, []any{lane, mark, t.now}, &ord)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return ord, err
 }
 
-const upsertLane = `
-insert into lane (tenant, model, weight, cap) values (?1, ?2, ?3, ?4)
-on conflict (model, tenant) do update set weight = excluded.weight, cap = excluded.cap
-returning id`
+const selectMark = `select head_deadline from lane where id = ? and ready = 1`
 
-const recountLane = `
-update lane set running = iif(cap is null, 0, (
-	select count(*) from request r
-	where r.lane = lane.id and r.worker is not null and r.state in (1, 2, 12)))
-where id = ?`
+const settleLane = `
+update lane set
+	head_deadline = ?2, ready = (?2 is not null),
+	vtime = iif(ready = 0 and ?2 is not null, ` + virtualTime + `, vtime)
+where id = ?1 and (head_deadline is not ?2 or ready <> (?2 is not null))`
 
-const parkLane = `
-update lane set parked = (coalesce(running >= cap, 0) or coalesce(parked_until > ?2, 0))
-where id = ?1`
-
-// SetLimits creates or changes lanes and counts what runs in them.
-func (d *driver) SetLimits(ctx context.Context, limits store.Limits) error {
-	return d.update(ctx, "set limits", func(t *tx) error {
-		for _, l := range limits.Lanes {
-			var limit any
-			if l.Cap > 0 {
-				limit = l.Cap
-			}
-			var id int64
-			if err := t.one(upsertLane, []any{l.Tenant, l.Model, l.Weight, limit}, &id); err != nil {
-				return err
-			}
-			if _, err := t.exec(recountLane, id); err != nil {
-				return err
-			}
-			if _, err := t.exec(parkLane, id, t.now); err != nil {
-				return err
-			}
-		}
+// settle makes the lane say what its requests say, after some have left it
+// otherwise than by a claim. One that had none to claim has none now.
+func (t *tx) settle(lane int64) error {
+	var head sql.NullInt64
+	err := t.one(selectMark, []any{lane}, &head)
+	if errors.Is(err, sql.ErrNoRows) {
 		return nil
-	})
+	}
+	if err != nil {
+		return err
+	}
+	mark := int64(anyOrder)
+	if head.Valid {
+		mark = head.Int64
+	}
+	return t.settleFrom(lane, mark)
+}
+
+func (t *tx) settleFrom(lane, mark int64) error {
+	ord, err := t.head(lane, mark)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(settleLane, lane, ord)
+	return err
 }

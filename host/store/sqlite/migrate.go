@@ -23,6 +23,8 @@ create table if not exists schema_migration (
 	applied integer not null
 )`
 
+const selectVersion = `select coalesce(max(version), 0) from schema_migration`
+
 // migrate brings the schema up to date in one transaction, so hosts that start
 // at once do it one after the other.
 func (d *driver) migrate(ctx context.Context) error {
@@ -35,11 +37,11 @@ func (d *driver) migrate(ctx context.Context) error {
 			return err
 		}
 		var have int
-		if err := t.one(`select coalesce(max(version), 0) from schema_migration`, nil, &have); err != nil {
+		if err := t.one(selectVersion, nil, &have); err != nil {
 			return err
 		}
 		if have > len(files) {
-			return fmt.Errorf("its schema has version %d and this binary knows %d: start a newer binary: %w", have, len(files), store.ErrOutdated)
+			return outdated(have, len(files))
 		}
 		for i, file := range files[have:] {
 			if err := t.migrate(have+i+1, file); err != nil {
@@ -48,6 +50,10 @@ func (d *driver) migrate(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+func outdated(have, known int) error {
+	return fmt.Errorf("its schema has version %d and this binary knows %d: start a newer binary: %w", have, known, store.ErrOutdated)
 }
 
 func (t *tx) migrate(version int, file string) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,20 +15,34 @@ import (
 	"github.com/casemate/casemate/host/store/sqlite"
 )
 
-func TestHostsMigrateAtOnce(t *testing.T) {
+// TestServersStartAtOnce: one of them gets the file, migrated.
+func TestServersStartAtOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "casemate.db")
+	drivers := make(chan store.Driver, 5)
 	var wg sync.WaitGroup
 	for range 5 {
 		wg.Go(func() {
 			d, err := sqlite.Open(t.Context(), path, sqlite.Options{})
-			if err != nil {
-				t.Errorf("Open: %v", err)
-				return
+			if err == nil {
+				drivers <- d
+			} else if !errors.Is(err, store.ErrInUse) {
+				t.Errorf("Open: got %v, want ErrInUse", err)
 			}
-			d.Close()
 		})
 	}
 	wg.Wait()
+	close(drivers)
+	n := 0
+	for d := range drivers {
+		n++
+		if _, err := d.Stats(t.Context()); err != nil {
+			t.Errorf("Stats: %v", err)
+		}
+		d.Close()
+	}
+	if n != 1 {
+		t.Errorf("got %d servers on one file, want 1", n)
+	}
 }
 
 func TestNewerDatabaseIsRefused(t *testing.T) {
@@ -57,8 +72,9 @@ func TestOpenErrors(t *testing.T) {
 func TestAnyFileName(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b?c#d%20e.db")
 	open(t, path).Close()
-	if found, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*")); err != nil || len(found) != 1 || found[0] != path {
-		t.Errorf("files: got %q, %v, want %q", found, err, path)
+	found, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*"))
+	if want := []string{path, path + ".lock"}; err != nil || !slices.Equal(found, want) {
+		t.Errorf("files: got %q, %v, want %q", found, err, want)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 const selectRequest = `
 select l.tenant, l.model, r.path, r.tier, r.stream, r.background, r.store, r.realtime, r.state, r.attempt, r.failures,
-	r.reaps, coalesce(r.worker, 0), r.class, r.code, r.created, r.started, r.finished, r.not_before, r.deadline
+	r.reaps, coalesce(r.worker, 0), coalesce((select e.model from lane e where e.id = r.escalated), ''), r.class, r.code, r.created, r.started, r.finished, r.not_before, r.deadline
 from request r join lane l on l.id = r.lane
 where r.id = ?1 and r.deleted = 0 and (?2 = '' or l.tenant = ?2)`
 
@@ -22,7 +22,7 @@ func record(q reader, tenant string, id queue.ID) (store.Record, error) {
 	r := store.Record{ID: id}
 	var created, started, finished, notBefore, deadline sql.NullInt64
 	err := q.one(selectRequest, []any{id[:], tenant}, &r.Tenant, &r.Model, &r.Path, &r.Tier, &r.Stream, &r.Background, &r.Store,
-		&r.Realtime, &r.State, &r.Attempt, &r.Failures, &r.Reaps, &r.Worker, &r.Class, &r.Code,
+		&r.Realtime, &r.State, &r.Attempt, &r.Failures, &r.Reaps, &r.Worker, &r.Escalated, &r.Class, &r.Code,
 		&created, &started, &finished, &notBefore, &deadline)
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.Record{}, fmt.Errorf("request %s: %w", id, queue.ErrNotFound)

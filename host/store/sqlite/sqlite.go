@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"modernc.org/sqlite"
@@ -24,24 +25,32 @@ type Options struct {
 	// the same file; 0: 5 s.
 	BusyTimeout time.Duration
 	Readers     int // connections that read; 0: 4
+	// ReadOnly opens an existing file beside its server: nothing is migrated,
+	// locked, created or written.
+	ReadOnly bool
 }
-
-// checkpointPages is how far the log grows before a commit has to copy it back
-// itself. Sweep does so long before, off the commit path.
-const checkpointPages = 16384
 
 // driver holds the one connection that writes. turn is taken for each
 // transaction on it, and guards writer and statements.
 type driver struct {
+	file       string
+	o          Options
+	lock       *serverLock
 	turn       chan struct{}
 	writers    *sql.DB
 	writer     *sql.Conn
 	statements map[string]*sql.Stmt
 	readers    *sql.DB
+	// checkpointer is a connection that waits for nobody for long.
+	checkpointer *sql.DB
+	quiet        bool // there was no log, so no server, when it was opened to read
+	watchers     watchers
+	healed       atomic.Int64 // the last lane that a sweep compared with its requests
 }
 
-// Open opens or creates the database at path and migrates it. The error wraps
-// store.ErrOutdated when a newer binary did so before.
+// Open opens or creates the database at path and migrates it. It is the only
+// server on the file until Close: the error wraps store.ErrInUse when there is
+// one already, and store.ErrOutdated when a newer binary migrated the file.
 func Open(ctx context.Context, path string, o Options) (store.Driver, error) {
 	if o.BusyTimeout <= 0 {
 		o.BusyTimeout = 5 * time.Second
@@ -49,61 +58,84 @@ func Open(ctx context.Context, path string, o Options) (store.Driver, error) {
 	if o.Readers <= 0 {
 		o.Readers = 4
 	}
-	file, err := filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("sqlite: open %s: %w", path, err)
-	}
-	d := &driver{turn: make(chan struct{}, 1), statements: make(map[string]*sql.Stmt)}
-	if err := d.open(ctx, file, o); err != nil {
+	d := &driver{o: o, turn: make(chan struct{}, 1), statements: make(map[string]*sql.Stmt)}
+	if err := d.open(ctx, path); err != nil {
 		d.Close()
 		return nil, fmt.Errorf("sqlite: open %s: %w", path, err)
 	}
 	return d, nil
 }
 
-func (d *driver) open(ctx context.Context, file string, o Options) (err error) {
-	if d.writers, err = sql.Open("sqlite", dsn(file, o, "journal_mode(wal)", "synchronous(full)", fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages))); err != nil {
+func (d *driver) open(ctx context.Context, path string) (err error) {
+	if d.file, err = resolve(path); err != nil {
 		return err
 	}
-	d.writers.SetMaxOpenConns(1)
-	if d.writer, err = connect(ctx, d.writers, o.BusyTimeout); err != nil {
+	if d.o.ReadOnly {
+		return d.openReadOnly(ctx)
+	}
+	if d.lock, err = lockServer(d.file); err != nil {
+		return err
+	}
+	if err := d.openWriter(ctx); err != nil {
 		return err
 	}
 	if err := d.migrate(ctx); err != nil {
 		return err
 	}
-	if d.readers, err = sql.Open("sqlite", dsn(file, o, "query_only(1)")); err != nil {
+	if err := d.openReaders(ctx, ""); err != nil {
 		return err
 	}
-	d.readers.SetMaxOpenConns(o.Readers)
-	d.readers.SetMaxIdleConns(o.Readers)
+	return d.openCheckpointer()
+}
+
+func (d *driver) openWriter(ctx context.Context) (err error) {
+	d.writers, err = sql.Open("sqlite", dsn(d.file, d.o, "",
+		"auto_vacuum(incremental)", // of a new file only
+		"journal_mode(wal)",
+		"synchronous(full)",
+		fmt.Sprintf("journal_size_limit(%d)", keepLog),
+		fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages),
+	))
+	if err != nil {
+		return err
+	}
+	d.writers.SetMaxOpenConns(1)
+	d.writers.SetMaxIdleConns(0)
+	if err := d.forgetStatistics(ctx); err != nil {
+		return err
+	}
+	d.writer, err = d.writers.Conn(ctx)
+	return err
+}
+
+// forgetStatistics drops what somebody had SQLite count of tables: once there is
+// more in them than then, it makes for plans that read all of it. Statements are
+// written for the plans without. A connection knows for life what it read when
+// it was opened, so the one that drops them is not kept.
+func (d *driver) forgetStatistics(ctx context.Context) error {
+	for _, table := range []string{"sqlite_stat1", "sqlite_stat4"} {
+		if _, err := d.writers.ExecContext(ctx, "drop table if exists "+table); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *driver) openReaders(ctx context.Context, mode string) (err error) {
+	if d.readers, err = sql.Open("sqlite", dsn(d.file, d.o, mode, "query_only(1)")); err != nil {
+		return err
+	}
+	d.readers.SetMaxOpenConns(d.o.Readers)
+	d.readers.SetMaxIdleConns(d.o.Readers)
 	return d.readers.PingContext(ctx)
 }
 
-// connect opens the connection that writes. The first one to a file switches it
-// to WAL; SQLite does not wait for others that do so at the same time, whatever
-// its busy timeout, so this does.
-func connect(ctx context.Context, db *sql.DB, wait time.Duration) (*sql.Conn, error) {
-	until := time.Now().Add(wait)
-	for {
-		conn, err := db.Conn(ctx)
-		var e *sqlite.Error
-		if !errors.As(err, &e) || e.Code()&0xff != sqlite3.SQLITE_BUSY || time.Now().After(until) {
-			return conn, err
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// dsn escapes the path, so that it may hold "?" and "#".
-func dsn(file string, o Options, pragmas ...string) string {
+// dsn escapes the path, so that it may hold "?" and "#". mode is how SQLite
+// opens the file; "": to write to it.
+func dsn(file string, o Options, mode string, pragmas ...string) string {
 	q := url.Values{"_pragma": {fmt.Sprintf("busy_timeout(%d)", o.BusyTimeout.Milliseconds())}}
 	q["_pragma"] = append(q["_pragma"], pragmas...)
-	u := url.URL{Scheme: "file", OmitHost: true, Path: filepath.ToSlash(file), RawQuery: q.Encode()}
+	u := url.URL{Scheme: "file", OmitHost: true, Path: filepath.ToSlash(file), RawQuery: q.Encode() + mode}
 	return u.String()
 }
 
@@ -116,6 +148,9 @@ func (d *driver) Close() error {
 		errs = append(errs, s.Close())
 	}
 	clear(d.statements)
+	if d.checkpointer != nil {
+		errs = append(errs, d.checkpointer.Close())
+	}
 	if d.readers != nil {
 		errs = append(errs, d.readers.Close())
 	}
@@ -124,6 +159,9 @@ func (d *driver) Close() error {
 	}
 	if d.writers != nil {
 		errs = append(errs, d.writers.Close())
+	}
+	if d.lock != nil {
+		errs = append(errs, d.lock.release())
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("sqlite: close: %w", err)

@@ -8,7 +8,7 @@ import (
 )
 
 // Sweep moves on what time alone moves, then copies the log back into the
-// database file. Others write between the transactions of a mass expiry.
+// database file. Others write between its transactions.
 func (d *driver) Sweep(ctx context.Context, r store.SweepRequest) (s store.Swept, err error) {
 	if r.Limit <= 0 {
 		r.Limit = 500
@@ -32,31 +32,27 @@ func (d *driver) Sweep(ctx context.Context, r store.SweepRequest) (s store.Swept
 				return err
 			}
 		}
-		_, err = t.exec(healLanes, t.now)
-		return err
+		return t.unpark()
 	})
 	if err != nil {
 		return store.Swept{Expired: s.Expired}, err
 	}
+	if err := d.heal(ctx); err != nil {
+		return s, err
+	}
 	if err := d.removeKV(ctx, r.Limit, &s.Keys); err != nil {
+		return s, err
+	}
+	if err := d.retain(ctx, r, &s.Removed); err != nil {
 		return s, err
 	}
 	return s, d.checkpoint(ctx)
 }
 
-// checkpoint waits for nobody: what a reader still needs is copied next time.
-func (d *driver) checkpoint(ctx context.Context) error {
-	rows, err := d.readers.QueryContext(ctx, `pragma wal_checkpoint(passive)`)
-	if err != nil {
-		return classify(err)
-	}
-	return classify(drain(rows, func(scan) error { return nil }))
-}
-
 // moved is a row that a sweep moved.
 type moved struct {
-	id    queue.ID
-	lane  int64
+	id queue.ID
+	seat
 	ord   int64
 	state queue.State
 	store bool
@@ -66,7 +62,7 @@ func (t *tx) moved(query string, args ...any) ([]moved, error) {
 	var all []moved
 	err := t.each(query, args, func(scan scan) error {
 		var m moved
-		if err := scan((*idColumn)(&m.id), &m.lane, &m.ord, &m.state, &m.store); err != nil {
+		if err := scan((*idColumn)(&m.id), &m.lane, &m.escalated, &m.realtime, &m.ord, &m.state, &m.store); err != nil {
 			return err
 		}
 		all = append(all, m)
@@ -80,15 +76,22 @@ update request set state = 13, finished = ?1, not_before = null, class = 'deadli
 where id in (
 	select id from request where deadline is not null and state in (0, 3) and deadline <= ?1
 	order by deadline limit ?2)
-returning id, lane, ord, state, store`
+returning id, lane, escalated, realtime, ord, state, store`
 
 func (t *tx) expire(limit int) (int, error) {
 	rows, err := t.moved(expireRequests, t.now, limit)
 	if err != nil {
 		return 0, err
 	}
+	lanes := make(map[int64]bool)
 	for _, m := range rows {
+		lanes[m.lane] = true
 		if err := t.leaveBehind(m.id, m.store); err != nil {
+			return 0, err
+		}
+	}
+	for lane := range lanes {
+		if err := t.settle(lane); err != nil {
 			return 0, err
 		}
 	}
@@ -100,7 +103,7 @@ update request set state = 0, not_before = null
 where id in (
 	select id from request where state = 3 and not_before <= ?1
 	order by not_before limit ?2)
-returning id, lane, ord, state, store`
+returning id, lane, escalated, realtime, ord, state, store`
 
 func (t *tx) promote(limit int) (int, error) {
 	rows, err := t.moved(promoteRequests, t.now, limit)
@@ -129,15 +132,19 @@ update request set
 where id in (
 	select r.id from worker w cross join request r on r.worker = w.id
 	where w.reaped = 1 and r.state in (1, 2, 12) limit ?1)
-returning id, lane, ord, state, store`
+returning id, lane, escalated, realtime, ord, state, store`
 
-const reapedWaiting = `update request set not_before = ?2 where id = ?1`
-
-const reapedFailed = `
-update request set finished = ?2, class = 'worker_lost', code = 'worker_lost'
+// What reapRequests left for these to do is what it had to return as it was.
+const (
+	reapedCanceled = `update request set escalated = null where id = ?`
+	removeDeleted  = `delete from request where id = ? and deleted = 1`
+	reapedWaiting  = `update request set escalated = null, not_before = ?2 where id = ?1`
+	reapedFailed   = `
+update request set escalated = null, finished = ?2, class = 'worker_lost', code = 'worker_lost'
 where id = ?1`
+)
 
-const removeDeleted = `delete from request where id = ? and deleted = 1`
+const removeShares = `delete from target_share where worker in (select id from worker where reaped = 1)`
 
 const removeWorkers = `
 delete from worker
@@ -162,13 +169,16 @@ func (t *tx) reap(r store.SweepRequest) (reaped, lost int, err error) {
 			return 0, 0, err
 		}
 	}
+	if _, err := t.exec(removeShares); err != nil {
+		return 0, 0, err
+	}
 	_, err = t.exec(removeWorkers)
 	return reaped, lost, err
 }
 
 // reaped finishes what reapRequests did to a row.
-func (t *tx) reaped(m moved) error {
-	query, args := removeDeleted, []any{m.id[:]} // canceled
+func (t *tx) reaped(m moved) (err error) {
+	query, args := reapedCanceled, []any{m.id[:]}
 	if m.state == queue.Waiting {
 		query, args = reapedWaiting, append(args, t.now)
 	}
@@ -179,23 +189,12 @@ func (t *tx) reaped(m moved) error {
 		return err
 	}
 	if m.state == queue.Failed {
-		if err := t.leaveBehind(m.id, m.store); err != nil {
-			return err
-		}
+		err = t.leaveBehind(m.id, m.store)
+	} else {
+		_, err = t.exec(removeDeleted, m.id[:])
 	}
-	return t.occupy(m.lane, -1)
+	if err != nil {
+		return err
+	}
+	return t.occupy(m.seat, -1)
 }
-
-// healLanes makes every lane say what its claimable rows say, and lets those
-// compete again that had to wait.
-const healLanes = `
-update lane set
-	ready = (h.ord is not null), head_deadline = h.ord,
-	parked = (coalesce(running >= cap, 0) or coalesce(parked_until > ?1, 0)),
-	parked_until = iif(parked_until > ?1, parked_until, null),
-	vtime = iif((ready = 0 and h.ord is not null) or (parked = 1 and not coalesce(running >= cap, 0)), ` + virtualTime + `, vtime)
-from (select id, (select ord from request r where r.lane = l.id and r.state = 0 and (r.deadline is null or r.deadline > ?1)
-	order by ord, id limit 1) as ord from lane l) h
-where h.id = lane.id and (
-	lane.ready <> (h.ord is not null) or lane.head_deadline is not h.ord or
-	lane.parked <> (coalesce(running >= cap, 0) or coalesce(parked_until > ?1, 0)))`

@@ -15,25 +15,36 @@ const selectNow = `select ` + clock
 
 // tx is a transaction on the connection that writes.
 type tx struct {
-	d   *driver
-	now int64 // milliseconds
+	d     *driver
+	now   int64 // milliseconds
+	gates sql.NullBool
+	hints hints
 }
 
 // update runs f in a transaction that no other writer can be beside. ctx is
 // looked at while it waits for its turn; then the transaction, which is short,
 // is not interrupted.
 func (d *driver) update(ctx context.Context, what string, f func(*tx) error) error {
+	if d.o.ReadOnly {
+		return fmt.Errorf("sqlite: %s: %w", what, errReadOnly)
+	}
+	t := &tx{d: d}
+	if err := d.inTurn(ctx, func() error { return classify(t.run(f)) }); err != nil {
+		return fmt.Errorf("sqlite: %s: %w", what, err)
+	}
+	d.watchers.tell(t.hints)
+	return nil
+}
+
+// inTurn runs f while nobody else writes.
+func (d *driver) inTurn(ctx context.Context, f func() error) error {
 	select {
 	case d.turn <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("sqlite: %s: %w", what, context.Cause(ctx))
+		return context.Cause(ctx)
 	}
 	defer func() { <-d.turn }()
-	t := &tx{d: d}
-	if err := t.run(f); err != nil {
-		return fmt.Errorf("sqlite: %s: %w", what, classify(err))
-	}
-	return nil
+	return f()
 }
 
 func (t *tx) run(f func(*tx) error) error {
@@ -103,6 +114,17 @@ func (t *tx) each(query string, args []any, f func(scan) error) error {
 	return drain(rows, f)
 }
 
+// ids reads one column of integers.
+func (t *tx) ids(query string, args ...any) (ids []int64, err error) {
+	err = t.each(query, args, func(scan scan) error {
+		var id int64
+		err := scan(&id)
+		ids = append(ids, id)
+		return err
+	})
+	return ids, err
+}
+
 // scan is the Scan method of a row.
 type scan func(dest ...any) error
 
@@ -123,7 +145,11 @@ func (d *driver) view(ctx context.Context, what string, f func(*snapshot) error)
 		return fmt.Errorf("sqlite: %s: %w", what, classify(err))
 	}
 	defer func() { _ = t.Rollback() }()
-	if err := f(&snapshot{ctx: ctx, tx: t}); err != nil {
+	err = f(&snapshot{ctx: ctx, tx: t})
+	if d.disturbed() {
+		err = errStarted
+	}
+	if err != nil {
 		return fmt.Errorf("sqlite: %s: %w", what, classify(err))
 	}
 	return nil
@@ -143,6 +169,12 @@ type snapshot struct {
 
 func (s *snapshot) one(query string, args []any, dest ...any) error {
 	return s.tx.QueryRowContext(s.ctx, query, args...).Scan(dest...)
+}
+
+// now reads the clock.
+func (s *snapshot) now() (ms int64, err error) {
+	err = s.one(selectNow, nil, &ms)
+	return ms, err
 }
 
 func (s *snapshot) each(query string, args []any, f func(scan) error) error {

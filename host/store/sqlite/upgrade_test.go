@@ -39,6 +39,9 @@ func TestUpgrade(t *testing.T) {
 		{`insert into step (request, scope, ordinal, kind, state, settled, call_id, tool, plugin, effects, tries, attempt, generation,
 			class, status, code, retry_after, usage, fuel) values (?, '', 0, 'tool_call', 'running', 0, x'', x'', '', 'once', 1, 1, '', '', 0, '', 0, '{}', 7)`, []any{id[:]}},
 		{`insert into kv values ('t', 'p', 'k', x'31', 0)`, nil},
+		{`insert into lane (id, tenant, model, cap, running) values (2, 't', 'capped', 2, 1)`, nil},
+		{`insert into request (id, lane, path, tier, stream, background, store, realtime, state, ord, attempt, worker, created)
+			values (x'00000000000000000000000000000001', 2, '/p', '', 0, 0, 1, 1, 2, 1, 1, 99, 1)`, nil},
 	} {
 		if _, err := db.Exec(s.text, s.args...); err != nil {
 			t.Fatalf("%.60s: %v", s.text, err)
@@ -51,6 +54,13 @@ func TestUpgrade(t *testing.T) {
 	want := []response.Step{{Kind: response.ToolCall, State: response.Running, Effects: "once", Tries: 1, Attempt: 1, Fuel: 7}}
 	if err != nil || !reflect.DeepEqual(r.Steps, want) {
 		t.Errorf("Get: got %+v, %v, want %+v", r.Steps, err, want)
+	}
+	s, err := d.Stats(t.Context())
+	if err != nil || len(s.Lanes) != 2 {
+		t.Fatalf("Stats: got %+v, %v", s, err)
+	}
+	if capped, old := s.Lanes[0], s.Lanes[1]; capped.Realtime != 1 || capped.Running != 1 || !old.Head.Equal(time.UnixMilli(1).Add(queue.Patience)) {
+		t.Errorf("lanes: got %+v", s.Lanes)
 	}
 	f := queue.Fence{ID: id, State: queue.Pending}
 	put := store.KVPut{Plugin: "p", Key: "k", Checked: true, Had: true, Was: []byte("1"), Value: []byte("2"), TTL: time.Hour}

@@ -156,12 +156,13 @@ func testCapNeverExceeded(h *harness) {
 	const limit = 5
 	h.capped(limit)
 	h.enqueueMany(150)
-	most := 0
+	most, samples := 0, 0
 	h.hammer(8, 150, func(ctx context.Context) {
 		s, err := h.d.Stats(ctx)
 		if err != nil {
 			return
 		}
+		samples++
 		for _, l := range s.Lanes {
 			most = max(most, l.Owned)
 			if l.Owned > limit {
@@ -175,7 +176,7 @@ func testCapNeverExceeded(h *harness) {
 			h.Errorf("Sweep: %v", err)
 		}
 	})
-	if most == 0 {
+	if most == 0 && samples > 5 {
 		h.Error("no sample saw a request running")
 	}
 	h.wantExact()

@@ -150,7 +150,7 @@ func testClaimWeight(h *harness) {
 
 func testWhale(h *harness) {
 	w := h.worker()
-	h.enqueueMany(2000, of("whale", model))
+	h.enqueueMany(500, of("whale", model))
 	h.claimN(w, 50)
 	minnow := h.enqueue(of("minnow", model))
 	for _, c := range h.claimN(w, 5) {

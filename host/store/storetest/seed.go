@@ -9,17 +9,36 @@ import (
 )
 
 // seedCases are the defects of an earlier system of this kind that a store can
-// have, one regression test each.
+// have, one regression test each. Those that no store can have, or that are
+// tested where the rule is:
+//
+//	U6   an outcome persisted twice: here for the store; one place to persist in host/claimer
+//	U7   an outcome persisted by nobody: here for every class; end to end in host/internal/endtoend
+//	U8   results outlive an outage: host/store, TestU8…
+//	U10  reaping in a task of its own: host/claimer sweeps beside claiming; here with full lanes
+//	U12  a map that grows by batch: no store keeps one; Held is what names the worker, see U9
+//	U14  counting every batch again and again: there are no batches to finalize
+//	U17  no drain, jitter or Retry-After: host/claimer and host/policy; fairness and limits here, in fair.go and gate.go
+//	U19  cancel of what was never filled: a request and its body are one insert; here
+//	U20  a lease shorter than the work: leases are renewed by beat; the claimer's options are checked in host/claimer
 var seedCases = []testCase{
 	{"U1ReapDoesNotResurrectCompleted", testU1},
 	{"U2RealtimeIsNotRunAgain", testU2},
+	{"U3DeletedRequestsBurnNothing", testU3},
 	{"U4ZombieCannotStealFromNewOwner", testU4},
 	{"U5LostStartIsAnError", testU5},
+	{"U6OutcomeIsWrittenOnce", testU6},
+	{"U7EveryClassEndsARequest", testU7},
 	{"U9WorkerIsToldOfDeletedRequests", testU9},
 	{"U10ReapWhenLanesAreFull", testU10},
 	{"U11PoisonRequestEnds", testU11},
+	{"U11PoisonEndsAlone", testU11Beside},
 	{"U13WorkersAreRemoved", testU13},
+	{"U15CountsAreTheRows", testU15},
+	{"U16NoEventIsSkipped", testU16},
 	{"U18AnyBytesAreStored", testU18},
+	{"U19CancelAtOnce", testU19},
+	{"U20LongWorkIsNotReaped", testU20},
 }
 
 func testU1(h *harness) {

@@ -8,6 +8,7 @@ alter table lane
 	add column gated            boolean not null default false;
 create index lane_edf on lane (model, head_deadline, id) where ready and not parked;
 create index lane_gated on lane (tenant) where gated;
+create index lane_tenant on lane (tenant) where ready;
 
 -- One row for each tenant with a cap over all its lanes. running and realtime
 -- change only under the row's lock, with the requests that they count.
@@ -24,6 +25,8 @@ create table tenant_gate (
 -- of its own. It holds a slot there too.
 alter table request add column escalated bigint;
 create index request_escalated on request (escalated) where escalated is not null;
+-- A lane whose model can serve nothing now is asked for what escalates only.
+create index request_near on request (lane, deadline) where deadline is not null and state = 0;
 
 -- An upstream's model. limit_calls is 0 where it has no limit.
 create table target (

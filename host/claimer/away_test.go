@@ -1,0 +1,249 @@
+package claimer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/store"
+)
+
+// U8: while the database is away for longer than a lease, results wait; the
+// host stays up, refuses what is new and reaps nobody; afterwards all goes on.
+func TestDatabaseAwayForLongerThanALease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDatabase(t)
+		soon := d.add(4)
+		times := map[queue.ID]time.Duration{}
+		for i, id := range soon {
+			times[id] = time.Duration(i+1) * 4 * time.Second // two end before the host fences itself
+		}
+		var long []queue.ID
+		work := func(ctx context.Context, c queue.Claim) (store.Ending, error) {
+			return after(func() time.Duration {
+				if took, ok := times[c.ID]; ok {
+					return took
+				}
+				return 30 * time.Second
+			})(ctx, c)
+		}
+		a, b := d.join("a", work), d.join("b", work)
+		time.Sleep(time.Second)
+		long = d.add(6)
+		time.Sleep(2 * time.Second)
+		a.conn.set(true)
+		b.conn.set(true)
+		time.Sleep(time.Second)
+		began := time.Now()
+		for range 3 {
+			_, err := a.Submit(t.Context(), queue.New{ID: queue.NewID(), Tenant: "t", Model: "m", Path: "/v1/responses"}, nil)
+			if !unavailable(err) {
+				t.Errorf("Submit: %v; want an *Unavailable with a time to wait", err)
+			}
+		}
+		if took := time.Since(began); took > lease {
+			t.Errorf("three refusals took %s", took)
+		}
+		time.Sleep(3*lease - time.Since(began))
+		if a.Live() || b.Live() || a.Running() == 0 && b.Running() == 0 {
+			t.Errorf("live %t %t, running %d %d; want work that waits to be written", a.Live(), b.Live(), a.Running(), b.Running())
+		}
+		a.conn.set(false)
+		b.conn.set(false)
+		time.Sleep(2 * time.Minute)
+		for i, id := range append(soon, long...) {
+			r := d.get(id)
+			if r.state != queue.Completed || r.reaps != 0 {
+				t.Errorf("request %d is %s, reaped %d times; want completed, none reaped", i, r.state, r.reaps)
+			}
+			if i < 3 && r.attempt != 1 {
+				t.Errorf("request %d, which ended within the lease, ran %d times", i, r.attempt)
+			}
+		}
+		a.stop()
+		b.stop()
+		d.settled()
+	})
+}
+
+// A host that is cut off alone stops in time; the others take over what it ran.
+func TestOneHostCutOff(t *testing.T) {
+	for _, how := range []string{"cut", "stopped"} {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDatabase(t)
+				work := after(func() time.Duration { return 50 * time.Second })
+				a := d.join("a", work)
+				b := d.join("b", work)
+				time.Sleep(2 * lease) // then they may reap
+				ids := d.add(8)
+				a.Wake()
+				time.Sleep(time.Second)
+				first := a.Worker()
+				mend := func() { a.conn.set(false) }
+				if how == "cut" {
+					a.conn.set(true)
+				} else {
+					mend = a.conn.stop()
+				}
+				running := a.Running()
+				if running == 0 {
+					t.Fatal("the host that is cut off runs nothing")
+				}
+				time.Sleep(2 * lease)
+				if a.Live() || b.Running() != 8 {
+					t.Errorf("live %t, the other runs %d; want its work taken over", a.Live(), b.Running())
+				}
+				mend()
+				time.Sleep(2 * lease)
+				if a.Worker() == first || !a.Live() {
+					t.Errorf("worker %d, live %t; want a new one", a.Worker(), a.Live())
+				}
+				if got := a.Late(); got != uint64(running) {
+					t.Errorf("%d late results; want %d", got, running)
+				}
+				time.Sleep(time.Minute)
+				for _, id := range ids {
+					if r := d.get(id); r.state != queue.Completed || r.usage != r.attempt {
+						t.Errorf("request is %s with %d rows of usage after %d attempts", r.state, r.usage, r.attempt)
+					}
+				}
+				a.stop()
+				b.stop()
+				d.settled()
+			})
+		})
+	}
+}
+
+// TestHostsComeAndGo breaks, stops and mends the connections of three hosts at
+// random: no request is ever processed twice at the same time, and each ends
+// once.
+func TestHostsComeAndGo(t *testing.T) {
+	for seed := range uint64(10) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { comeAndGo(t, seed) })
+		})
+	}
+}
+
+func comeAndGo(t *testing.T, seed uint64) {
+	r := rand.New(rand.NewPCG(seed, 1))
+	var mu sync.Mutex // of r
+	draw := func(n int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return r.IntN(n)
+	}
+	upTo := func(d time.Duration) time.Duration { return time.Duration(draw(int(d))) }
+	d := newDatabase(t)
+	work := after(func() time.Duration { return upTo(15 * time.Second) })
+	var hosts []*machine
+	for _, name := range []string{"a", "b", "c"} {
+		m := d.join(name, work)
+		m.conn.slow(func() time.Duration { return upTo(50 * time.Millisecond) })
+		hosts = append(hosts, m)
+	}
+	var all []queue.ID
+	for range 20 {
+		all = append(all, d.add(draw(6))...)
+		m := hosts[draw(len(hosts))]
+		away := upTo(2 * lease)
+		if draw(2) == 0 {
+			m.conn.set(true)
+			<-time.After(away)
+			m.conn.set(false)
+		} else {
+			goOn := m.conn.stop()
+			<-time.After(away)
+			goOn()
+		}
+		if n := len(all); n > 0 && draw(3) == 0 {
+			d.cancel(all[draw(n)])
+		}
+		<-time.After(upTo(lease))
+	}
+	<-time.After(5 * time.Minute)
+	d.settled()
+	for _, m := range hosts {
+		if m.Running() != 0 || !m.Live() {
+			t.Errorf("%d run, live %t; want an idle host that lives", m.Running(), m.Live())
+		}
+		m.stop()
+	}
+}
+
+// TestCancelRacesCompletion cancels 500 requests about when they complete,
+// queued ones and realtime ones, with a hint and by the heartbeat alone: one of
+// the two wins, everybody says the same, and the slot is free.
+func TestCancelRacesCompletion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(4, 4))
+		d := newDatabase(t)
+		var mu sync.Mutex
+		upTo := func(d time.Duration) time.Duration {
+			mu.Lock()
+			defer mu.Unlock()
+			return time.Duration(r.Int64N(int64(d) + 1))
+		}
+		const took = 4 * time.Millisecond
+		m := d.join("a", after(func() time.Duration { return upTo(took) }))
+		m.conn.slow(func() time.Duration { return upTo(time.Millisecond) })
+		won := 0
+		for i := range 500 {
+			var id queue.ID
+			var told func() (queue.Outcome, error)
+			if i%2 == 0 {
+				id = d.add(1)[0]
+				m.Wake()
+			} else {
+				id = queue.NewID()
+				run, err := m.Submit(t.Context(), queue.New{ID: id, Tenant: "t", Model: "m", Path: "/v1/responses"}, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				told = func() (queue.Outcome, error) { return run.Wait(t.Context()) }
+			}
+			time.Sleep(upTo(3 * took))
+			worker, did := d.cancel(id)
+			if did {
+				won++
+			}
+			switch hint := i % 3; {
+			case hint == 0 && worker != 0:
+				m.Hint(store.Hint{Canceled: worker})
+			case hint == 1 && did:
+				m.Stop(id, queue.ErrCanceled)
+			}
+			time.Sleep(lease / 2) // the heartbeat finds it without a hint
+			synctest.Wait()
+			row := d.get(id)
+			if want := map[bool]queue.State{true: queue.Canceled, false: queue.Completed}[did]; row.state != want || row.ended != 1 || row.worker != 0 {
+				t.Fatalf("%d: canceled %t, is %s, ended %d times, of worker %d", i, did, row.state, row.ended, row.worker)
+			}
+			if told != nil {
+				o, err := told()
+				if did && err == nil && o.To != queue.Canceled || !did && (err != nil || o.To != queue.Completed) {
+					t.Errorf("%d: canceled %t, but the client was told %s, %v", i, did, o.To, err)
+				}
+				if err != nil && !errors.Is(err, queue.ErrLeaseLost) {
+					t.Errorf("%d: %v", i, err)
+				}
+			}
+			if m.Running() != 0 {
+				t.Fatalf("%d: it still runs", i)
+			}
+		}
+		if won < 50 || won > 450 {
+			t.Errorf("the cancel won %d times of 500: that is no race", won)
+		}
+		m.stop()
+		d.settled()
+	})
+}

@@ -1,0 +1,97 @@
+package claimer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/response"
+	"github.com/casemate/casemate/host/store"
+)
+
+// Enqueue inserts a request for any host to claim.
+func (c *Claimer) Enqueue(ctx context.Context, n queue.New, events []response.Event) error {
+	n.Worker = 0
+	if err := c.insert(ctx, store.Write{Insert: &n, Events: events}); err != nil {
+		return err
+	}
+	c.Wake()
+	return nil
+}
+
+// Submit inserts a realtime request and runs it here. Many that come at once are
+// inserted together. The errors: a *store.AtCap, or an *Unavailable; both say
+// how long to wait.
+func (c *Claimer) Submit(ctx context.Context, n queue.New, events []response.Event) (*Run, error) {
+	began := time.Now()
+	if err := c.admit(); err != nil {
+		return nil, err
+	}
+	worker := c.lease.id()
+	n.Worker = worker
+	// The row must not outlive its run: a client that leaves now cancels the
+	// run, not the insert.
+	if err := c.insert(context.WithoutCancel(ctx), store.Write{Insert: &n, Events: events}); err != nil {
+		c.dismiss()
+		return nil, err
+	}
+	claim := queue.Claim{
+		ID: n.ID, Tenant: n.Tenant, Model: n.Model, Path: n.Path, Tier: n.Tier, Stream: n.Stream,
+		Background: n.Background, Store: n.Store, Realtime: true, Attempt: 1, State: queue.Processing,
+		Created: n.ID.Time(), Body: n.Body,
+	}
+	if n.DeadlineIn > 0 {
+		claim.Remaining = max(n.DeadlineIn-time.Since(began), time.Millisecond)
+	}
+	return c.start(claim, worker, false), nil
+}
+
+// insert writes a new request, as long as a client may be left waiting for that.
+// A row that was written all the same is found as a stray, or runs.
+func (c *Claimer) insert(ctx context.Context, w store.Write) error {
+	ctx, cancel := context.WithTimeout(ctx, c.opt.Lease/2)
+	defer cancel()
+	err := c.store.Write(ctx, w)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &Unavailable{Reason: "the store is away", Wait: 5 * time.Second}
+	}
+	return err
+}
+
+// admit takes a place for a realtime request, or says why there is none. A
+// drain waits for every place taken.
+func (c *Claimer) admit() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.stopping:
+		return &Unavailable{Reason: "the host shuts down", Wait: time.Second}
+	case !c.lease.live() || !c.store.Healthy():
+		return &Unavailable{Reason: "the store is away", Wait: 5 * time.Second}
+	case c.realtime >= c.opt.Realtime:
+		return &Unavailable{Reason: "too many requests run on this host", Wait: time.Second}
+	}
+	c.realtime++
+	c.wg.Add(1)
+	return nil
+}
+
+// dismiss gives a place for a realtime request back.
+func (c *Claimer) dismiss() {
+	c.mu.Lock()
+	c.realtime--
+	c.mu.Unlock()
+	c.wg.Done()
+}
+
+// Unavailable refuses a request that another host, or this one later, may take.
+type Unavailable struct {
+	Reason string
+	Wait   time.Duration
+}
+
+func (e *Unavailable) Error() string { return "claimer: " + e.Reason }
+
+// RetryAfter returns how long the client should wait.
+func (e *Unavailable) RetryAfter() time.Duration { return e.Wait }

@@ -1,0 +1,13 @@
+package postgres
+
+// Statements are those whose plans are tested, by name.
+var Statements = map[string]string{
+	"probe": probeModels, "fair": claimFair, "urgent": claimUrgent, "near": claimNear, "slept": wakeSlept, "others": selectOthers,
+	"expire": expireRequests, "promote": promoteRequests, "reap": reapRequests, "heal": healLanesOnce,
+	"lockOwners": lockOwners, "lockLanes": lockLanes, "lockGates": lockGates, "change": changeRequests, "wake": wakeLanes,
+	"occupyLanes": occupyLanes, "occupyGates": occupyGates, "openGated": openGated, "cancel": cancelRequest,
+	"recountLane": recountLane, "recountGate": recountGate,
+}
+
+// Guard is what most of them run under.
+const Guard = guardLong
