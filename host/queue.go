@@ -12,6 +12,7 @@ import (
 	"github.com/casemate/casemate/host/store"
 	"github.com/casemate/casemate/host/store/postgres"
 	"github.com/casemate/casemate/host/store/sqlite"
+	"github.com/casemate/casemate/host/tenant"
 )
 
 // OpenStore opens the database that c.Store names and brings its schema up to
@@ -36,11 +37,15 @@ func isPostgres(url string) bool {
 	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
 }
 
-// limits returns the lanes and gates of every tenant: one without limits gets
-// the defaults back, in case it had some.
+// limits returns the lanes and gates of every tenant, or of the one there is
+// without any: one without limits gets the defaults back, in case it had some.
 func limits(c Config) store.Limits {
+	tenants := c.Tenants
+	if len(tenants) == 0 {
+		tenants = []Tenant{{Name: tenant.Default}}
+	}
 	var l store.Limits
-	for _, t := range c.Tenants {
+	for _, t := range tenants {
 		for _, m := range c.Models {
 			lane := queue.Lane{Tenant: t.Name, Model: m.Name, Weight: t.Weight, Cap: t.MaxRunning, Reserve: t.Reserve.of(t.MaxRunning)}
 			if lane.Weight <= 0 {

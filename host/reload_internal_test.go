@@ -78,6 +78,28 @@ func TestReloadAppliesLimits(t *testing.T) {
 	}
 }
 
+// TestLimitsOfTheTenantWithoutAName: a host without tenants has none of the
+// limits that a tenant of the same name had in a configuration before.
+func TestLimitsOfTheTenantWithoutAName(t *testing.T) {
+	c := Config{
+		Listen: "127.0.0.1:0", Store: "sqlite:" + filepath.Join(t.TempDir(), "c.db"),
+		Upstreams: []Upstream{{Name: "demo", Kind: "demo"}},
+		Models:    []Model{{Name: "m", Targets: []Target{{Upstream: "demo", Model: "demo"}}}},
+		Tenants:   []Tenant{{Name: "default", KeyHashes: [][32]byte{{1}}, MaxRunning: 4, MaxRunningTotal: 6}},
+	}
+	for _, tenants := range [][]Tenant{c.Tenants, nil} {
+		c.Tenants = tenants
+		h, err := New(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tenants == nil {
+			wantLimits(t, h, queue.Lane{Tenant: "default", Model: "m", Weight: 1})
+		}
+		h.close()
+	}
+}
+
 func wantLimits(t *testing.T, h *Host, lane queue.Lane, gates ...queue.Gate) {
 	t.Helper()
 	s, err := h.store.Stats(t.Context())

@@ -46,6 +46,36 @@ func TestAtCap(t *testing.T) {
 	}
 }
 
+// An answer that says to come again says when, whatever the failure itself said.
+func TestEveryRefusalSaysWhen(t *testing.T) {
+	for _, tt := range []struct {
+		o     queue.Outcome
+		after string
+	}{
+		{queue.Outcome{Class: queue.RateLimited, Status: 429}, "1"},
+		{queue.Outcome{Class: queue.RateLimited, Status: 429, RetryAfter: time.Millisecond}, "1"},
+		{queue.Outcome{Class: queue.RateLimited, Status: 429, RetryAfter: 61 * time.Second}, "61"},
+		{queue.Outcome{Class: queue.UpstreamStatus, Status: 503}, "1"},
+		{queue.Outcome{Class: queue.PluginUnavailable}, "1"},
+		{queue.Outcome{Class: queue.WorkerLost}, "1"},
+		{queue.Outcome{Class: queue.UpstreamNetwork}, ""},
+		{queue.Outcome{Class: queue.UpstreamNetwork, RetryAfter: 12 * time.Second}, "12"},
+		{queue.Outcome{Class: queue.UpstreamStatus, Status: 429, Rejected: true}, ""},
+		{queue.Outcome{Class: queue.UpstreamStatus, Status: 503, Final: true}, ""},
+	} {
+		h := newHost(t)
+		h.runner.script = func(r *fakeRun) {
+			o := tt.o
+			o.To = queue.Failed
+			r.end(o)
+		}
+		a := h.post("/v1/chat/completions", `{"model":"m1","messages":[]}`)
+		if got := a.header.Get("Retry-After"); got != tt.after {
+			t.Errorf("%+v: got %d with Retry-After %q, want %q", tt.o, a.status, got, tt.after)
+		}
+	}
+}
+
 // expire ends a request as the sweeper does.
 func (h *host) expire(id queue.ID) {
 	h.store.change(id, func(r *store.Record) {

@@ -223,7 +223,6 @@ func explainOutcome(o queue.Outcome, cause error) *Error {
 		e.Status, text = http.StatusGatewayTimeout, "The deadline of the request passed."
 	case queue.WorkerLost:
 		e.Status, text = http.StatusServiceUnavailable, "The host that ran the request was lost."
-		e.RetryAfter = max(e.RetryAfter, time.Second)
 	case queue.PluginUnavailable, queue.GuestThrottled:
 		e.Status, text = http.StatusServiceUnavailable, "A tool that the request needs is not available."
 	case queue.ClassCanceled:
@@ -239,6 +238,10 @@ func explainOutcome(o queue.Outcome, cause error) *Error {
 	}
 	if e.Message == "" {
 		e.Message = text
+	}
+	passes := e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable
+	if passes && !e.Final && !o.Rejected { // a policy says itself when to come back
+		e.RetryAfter = max(e.RetryAfter, time.Second)
 	}
 	switch {
 	case closedCode.MatchString(o.Code):

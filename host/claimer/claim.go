@@ -40,7 +40,11 @@ func (c *Claimer) claims(ctx context.Context) {
 		if more {
 			continue
 		}
-		timer.Reset(jitter(pause))
+		wait := jitter(pause)
+		if c.settled > 0 {
+			wait = min(wait, c.settled)
+		}
+		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 		case <-c.wake:
@@ -68,6 +72,7 @@ func (c *Claimer) gather(ctx context.Context, timer *time.Timer) {
 // cycle claims what fits and starts it. It returns how many it got, and whether
 // there may be more.
 func (c *Claimer) cycle(ctx context.Context) (n int, more bool) {
+	c.settled = 0
 	if ctx.Err() != nil || !c.lease.live() || !c.store.Healthy() || c.store.Backlog() > maxBacklog || c.free() <= 0 {
 		return 0, false
 	}
@@ -122,12 +127,23 @@ func (c *Claimer) wants() []store.ClaimRequest {
 }
 
 // room is how many requests of a model may be claimed now, -1: any number.
+// Those that were claimed a moment ago and still run may not show in it yet.
 func (c *Claimer) room(model string) int {
 	room := c.opt.Room(model)
-	if room > 0 && time.Since(c.claimed[model]) < settling {
-		return 0
+	if room <= 0 {
+		return room
 	}
-	return room
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.runs {
+		if age := time.Since(r.began); r.queued && !r.vacated && r.claim.Served() == model && age < settling {
+			if left := settling - age; c.settled == 0 || left < c.settled {
+				c.settled = left
+			}
+			room--
+		}
+	}
+	return max(room, 0)
 }
 
 // claim claims and starts up to w.N requests; it returns how many.
@@ -147,9 +163,6 @@ func (c *Claimer) claim(ctx context.Context, w store.ClaimRequest) int {
 			c.opt.Logger.Warn("claim", "error", err)
 		}
 		return 0
-	}
-	if len(claims) > 0 && len(w.Models) == 1 {
-		c.claimed[w.Models[0]] = time.Now()
 	}
 	for _, claim := range claims {
 		c.mu.Lock()

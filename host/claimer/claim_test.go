@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -202,6 +203,29 @@ func TestRoomSettles(t *testing.T) {
 	})
 }
 
+// A place in a small room is taken again as soon as the run that had it ended.
+func TestRoomIsUsedAgainAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeStore{}
+		for range 10 {
+			f.pending = append(f.pending, claim())
+		}
+		began, ended := time.Now(), atomic.Int32{}
+		c, stop := start(t, f, func(context.Context, queue.Claim) (store.Ending, error) {
+			time.Sleep(time.Millisecond)
+			ended.Add(1)
+			return completed(), nil
+		}, func(o *claimer.Options) { o.Room = func(string) int { return 1 } })
+		for ended.Load() < 10 && time.Since(began) < time.Minute {
+			time.Sleep(time.Millisecond)
+		}
+		if d := time.Since(began); d > 100*time.Millisecond {
+			t.Errorf("10 runs of 1 ms took %s, one at a time; %d run", d, c.Running())
+		}
+		stop()
+	})
+}
+
 // L26: a claim whose answer never comes does not stop claiming for ever. At a
 // shutdown the answer is waited for, briefly, and what it brings is handed back
 // at once.
@@ -240,13 +264,12 @@ func TestClaimWithoutAnAnswer(t *testing.T) {
 	})
 }
 
-// The deadline counts from the claim, however long the start takes to be
-// written.
+// The deadline counts from the claim.
 func TestDeadlineCountsFromTheClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cl := claim()
 		cl.Remaining = 3 * time.Second
-		f := &slowStart{fakeStore: fakeStore{pending: []queue.Claim{cl}}}
+		f := &fakeStore{pending: []queue.Claim{cl}}
 		began := time.Now()
 		took := make(chan time.Duration, 1)
 		c := claimer.New(f, processor(func(ctx context.Context, _ queue.Claim) (store.Ending, error) {
@@ -259,31 +282,6 @@ func TestDeadlineCountsFromTheClaim(t *testing.T) {
 		go func() { done <- c.Run(ctx, ctx) }()
 		if d := <-took; d != 3*time.Second {
 			t.Errorf("stopped %s after the claim; want 3 s", d)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-// A run that is stopped while its start is being written does not begin.
-func TestStoppedWhileItStarts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cl := claim()
-		f := &slowStart{fakeStore: fakeStore{pending: []queue.Claim{cl}}}
-		c := claimer.New(f, processor(func(context.Context, queue.Claim) (store.Ending, error) {
-			t.Error("a canceled request was processed")
-			return completed(), nil
-		}), claimer.Options{Models: claimer.Fixed("m"), Lease: lease})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- c.Run(ctx, ctx) }()
-		time.Sleep(time.Second)
-		c.Stop(cl.ID, queue.ErrCanceled)
-		time.Sleep(2 * time.Second)
-		if moves, letGo := f.written(); !slices.Equal(moves, []queue.State{queue.Processing}) || letGo != 1 {
-			t.Errorf("moves %v, let go %d times; want processing, 1", moves, letGo)
 		}
 		cancel()
 		if err := <-done; err != nil {
@@ -310,17 +308,9 @@ func TestSlotIsFreeBeforeTheOutcomeIsWritten(t *testing.T) {
 				t.Error("nothing was claimed while an outcome waits for the database")
 			}
 		})
+		close(ends)
 		stop()
 	})
-}
-
-type slowStart struct{ fakeStore }
-
-func (f *slowStart) Write(ctx context.Context, w store.Write) error {
-	if w.Move != nil && w.Move.By == queue.ByStart {
-		<-time.After(2 * time.Second)
-	}
-	return f.fakeStore.Write(ctx, w)
 }
 
 // Whatever stops a run stops it through its context, with its cause, and its

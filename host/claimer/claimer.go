@@ -136,8 +136,8 @@ type Claimer struct {
 	over  chan struct{} // closed when Run is about to return
 
 	// Of the goroutine that claims.
-	turn    int                  // which claim of a cycle goes first
-	claimed map[string]time.Time // when models with a bounded room were claimed last
+	turn    int           // which claim of a cycle goes first
+	settled time.Duration // until what was claimed shows in the room of its model; 0: it does
 
 	mu       sync.Mutex
 	runs     map[queue.ID]*Run
@@ -163,7 +163,7 @@ func New(s Store, p Processor, o Options) *Claimer {
 		store: s, proc: p, opt: o, lease: newLease(o.Lease),
 		wake: make(chan struct{}, 1), urge: make(chan struct{}, 1),
 		ready: make(chan struct{}), over: make(chan struct{}),
-		claimed: map[string]time.Time{}, runs: map[queue.ID]*Run{},
+		runs: map[queue.ID]*Run{},
 	}
 	c.writes, c.endWrites = context.WithCancel(context.Background())
 	return c

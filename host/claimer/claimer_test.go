@@ -14,63 +14,37 @@ import (
 	"github.com/casemate/casemate/host/store"
 )
 
-// B1, B31: processing is durable before the work begins.
-func TestStartIsWrittenBeforeProcessing(t *testing.T) {
+// B1, B31: processing is durable before the work begins, with the claim itself.
+func TestClaimsBeginAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeStore{pending: []queue.Claim{claim()}}
-		_, stop := start(t, f, func(context.Context, queue.Claim) (store.Ending, error) {
-			if moves, _ := f.written(); !slices.Equal(moves, []queue.State{queue.Processing}) {
-				t.Errorf("processing began after the writes %v; want processing alone", moves)
+		_, stop := start(t, f, func(_ context.Context, c queue.Claim) (store.Ending, error) {
+			if c.State != queue.Processing {
+				t.Errorf("processing began of a request that is %s", c.State)
 			}
 			return completed(), nil
 		})
 		synctest.Wait()
 		stop()
-		if moves, _ := f.written(); !slices.Equal(moves, []queue.State{queue.Processing, queue.Completed}) {
-			t.Errorf("moves %v; want processing, completed", moves)
+		if moves, _ := f.written(); !slices.Equal(moves, []queue.State{queue.Completed}) {
+			t.Errorf("moves %v; want completed", moves)
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
+		for _, c := range f.claims {
+			if !c.Start {
+				t.Errorf("a claim that does not start what it gets: %+v", c)
+			}
+		}
 		for _, w := range f.writes {
-			if w.Fence.Attempt != 3 {
-				t.Errorf("a write with fence %+v; want attempt 3", w.Fence)
+			if want := (queue.Fence{ID: w.Fence.ID, Attempt: 3, State: queue.Processing}); w.Fence != want {
+				t.Errorf("a write with fence %+v; want %+v", w.Fence, want)
 			}
 		}
 		if last := f.beats[len(f.beats)-1]; !last.Leave {
 			t.Errorf("last heartbeat %+v; want one that leaves", last)
 		}
 	})
-}
-
-// U5: who lost the lease before the start sends nothing upstream.
-func TestRefusedStartIsNotProcessed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := &refuseStart{fakeStore{pending: []queue.Claim{claim()}}}
-		c := claimer.New(f, processor(func(context.Context, queue.Claim) (store.Ending, error) {
-			t.Error("a claim was processed although its start was refused")
-			return completed(), nil
-		}), claimer.Options{Models: claimer.Fixed("m")})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- c.Run(ctx, ctx) }()
-		synctest.Wait()
-		if c.Late() != 1 {
-			t.Errorf("Late() = %d; want 1", c.Late())
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-type refuseStart struct{ fakeStore }
-
-func (f *refuseStart) Write(ctx context.Context, w store.Write) error {
-	if w.Move != nil && w.Move.By == queue.ByStart {
-		return &store.LeaseLost{ID: w.Fence.ID, State: queue.Pending, Attempt: 4}
-	}
-	return f.fakeStore.Write(ctx, w)
 }
 
 func TestCancelByHeartbeat(t *testing.T) {
@@ -148,8 +122,8 @@ func TestCancelThatTheFrontCouldNotWrite(t *testing.T) {
 		c.Stop(cl.ID, queue.ErrCanceled)
 		synctest.Wait()
 		moves, letGo := f.written()
-		if !slices.Equal(moves, []queue.State{queue.Processing, queue.Canceled}) || letGo != 2 {
-			t.Errorf("moves %v, let go %d times; want processing, canceled, 2", moves, letGo)
+		if !slices.Equal(moves, []queue.State{queue.Canceled}) || letGo != 2 {
+			t.Errorf("moves %v, let go %d times; want canceled, 2", moves, letGo)
 		}
 		stop()
 	})
@@ -162,8 +136,8 @@ func TestOutcomeThatCannotBeWritten(t *testing.T) {
 		f := &fakeStore{pending: []queue.Claim{claim()}, refuse: errors.New("bad bytes"), refuseOnce: true}
 		_, stop := start(t, f, func(context.Context, queue.Claim) (store.Ending, error) { return completed(), nil })
 		synctest.Wait()
-		if moves, _ := f.written(); !slices.Equal(moves, []queue.State{queue.Processing, queue.Completed, queue.Failed}) {
-			t.Errorf("moves %v; want processing, completed (refused), failed", moves)
+		if moves, _ := f.written(); !slices.Equal(moves, []queue.State{queue.Completed, queue.Failed}) {
+			t.Errorf("moves %v; want completed (refused), failed", moves)
 		}
 		stop()
 	})
@@ -305,8 +279,8 @@ func TestShutdownDrainsThenHandsBack(t *testing.T) {
 			t.Errorf("the drain lasted %s; want 5 s", d)
 		}
 		stopped.only(t, queue.ErrShutdown)
-		if moves, _ := f.written(); !slices.Equal(moves, []queue.State{queue.Processing, queue.Pending}) {
-			t.Errorf("moves %v; want processing, pending", moves)
+		if moves, _ := f.written(); !slices.Equal(moves, []queue.State{queue.Pending}) {
+			t.Errorf("moves %v; want pending", moves)
 		}
 		if _, err := c.Submit(context.Background(), queue.New{ID: queue.NewID()}, nil); !unavailable(err) {
 			t.Errorf("Submit after the end: %v; want an *Unavailable", err)
@@ -349,8 +323,8 @@ func TestBrokenProcessor(t *testing.T) {
 				_, stop := start(t, f, func(context.Context, queue.Claim) (store.Ending, error) { panic("bug") })
 				synctest.Wait()
 				stop()
-				if moves, _ := f.written(); !slices.Equal(moves, []queue.State{queue.Processing, tt.want}) {
-					t.Errorf("moves %v; want processing, %s", moves, tt.want)
+				if moves, _ := f.written(); !slices.Equal(moves, []queue.State{tt.want}) {
+					t.Errorf("moves %v; want %s", moves, tt.want)
 				}
 			})
 		})

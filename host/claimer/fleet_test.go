@@ -96,10 +96,15 @@ func (d *database) claim(c store.ClaimRequest) ([]queue.Claim, error) {
 		if err := d.move(r, queue.Claimed, queue.ByClaim); err != nil {
 			return nil, err
 		}
+		if c.Start {
+			if err := d.move(r, queue.Processing, queue.ByStart); err != nil {
+				return nil, err
+			}
+		}
 		r.attempt++
 		r.worker = c.Worker
 		claims = append(claims, queue.Claim{
-			ID: r.ID, Tenant: r.Tenant, Model: r.Model, Attempt: r.attempt, State: queue.Claimed, Reaps: r.reaps, Store: true,
+			ID: r.ID, Tenant: r.Tenant, Model: r.Model, Attempt: r.attempt, State: r.state, Reaps: r.reaps, Store: true,
 		})
 	}
 	return claims, nil

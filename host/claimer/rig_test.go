@@ -48,7 +48,7 @@ func (f *fakeStore) Write(ctx context.Context, w store.Write) error {
 	}
 	defer f.mu.Unlock()
 	f.writes = append(f.writes, w)
-	if w.Move != nil && w.Move.By != queue.ByStart && f.refuse != nil {
+	if w.Move != nil && f.refuse != nil {
 		err := f.refuse
 		if f.refuseOnce {
 			f.refuse = nil
@@ -75,6 +75,11 @@ func (f *fakeStore) Claim(ctx context.Context, c store.ClaimRequest) ([]queue.Cl
 	}
 	n := min(c.N, len(f.pending))
 	claims := f.pending[:n]
+	for i := range claims {
+		if c.Start {
+			claims[i].State = queue.Processing
+		}
+	}
 	f.pending = f.pending[n:]
 	return claims, nil
 }

@@ -19,7 +19,8 @@ type Run struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	queued  bool
-	vacated bool      // of a queued one: its place is given back
+	vacated bool // of a queued one: its place is given back
+	began   time.Time
 	due     time.Time // its deadline; zero: none
 	done    chan struct{}
 	outcome queue.Outcome // once done is closed
@@ -41,9 +42,9 @@ func (r *Run) Wait(ctx context.Context) (queue.Outcome, error) {
 // start runs a claim of worker, whose place is taken, on a goroutine of its own.
 func (c *Claimer) start(claim queue.Claim, worker int64, queued bool) *Run {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	run := &Run{claim: claim, ctx: ctx, cancel: cancel, queued: queued, done: make(chan struct{})}
+	run := &Run{claim: claim, ctx: ctx, cancel: cancel, queued: queued, began: time.Now(), done: make(chan struct{})}
 	if claim.Remaining > 0 {
-		run.due = time.Now().Add(claim.Remaining)
+		run.due = run.began.Add(claim.Remaining)
 	}
 	c.mu.Lock()
 	c.runs[claim.ID] = run

@@ -35,7 +35,7 @@ type Finding struct {
 func Examine(r store.Report) []Finding {
 	var all []Finding
 	for _, check := range []func(store.Report) []Finding{
-		schema, snapshots, workers, work, orphans, overdue, lanes, gates, targets, tables, indexes,
+		schema, snapshots, workers, work, orphans, overdue, lanes, gates, targets, tables, indexes, hints,
 	} {
 		all = append(all, check(r)...)
 	}
@@ -117,7 +117,11 @@ const (
 func snapshots(r store.Report) []Finding {
 	level := by(r.OldestSnapshot, snapshotWarn, snapshotBad)
 	if level == OK {
-		return well("oldest snapshot: %s", ago(r.OldestSnapshot))
+		hidden := ""
+		if strings.Contains(r.Holder, "pg_read_all_stats") {
+			hidden = ", of those that this role may see: grant pg_read_all_stats to it to see all"
+		}
+		return well("oldest snapshot: %s%s", ago(r.OldestSnapshot), hidden)
 	}
 	holder := r.Holder
 	if holder == "" {
@@ -209,6 +213,22 @@ func overdue(r store.Report) []Finding {
 		Level: by(r.Overdue, 1, overdueBad), What: fmt.Sprintf("%s overdue: a retry that is due, or a deadline that passed", requests(r.Overdue)),
 		Why: "hosts move them on every second, so none does, or none is done with them yet",
 		Do:  "look again in a minute; if there are not fewer, see the logs of the hosts for errors of sweep",
+	}}
+}
+
+// hints says whether hosts hear of each other. It is tried from here, with the
+// configuration at hand.
+func hints(r store.Report) []Finding {
+	switch {
+	case r.Deaf == "":
+		return well("hints between hosts arrive")
+	case strings.HasSuffix(r.Deaf, "listening is off"):
+		return well("hints between hosts are off: they poll")
+	}
+	return []Finding{{
+		Level: Warn, What: "hints between hosts do not arrive: " + r.Deaf,
+		Why: "work that another host enqueued starts up to half a second later, and a cancel takes until the next heartbeat",
+		Do:  "set notify to the URL of a direct connection to the database, or to off if polling is enough",
 	}}
 }
 

@@ -97,9 +97,16 @@ func TestExamine(t *testing.T) {
 		{"shares above the limit", func(r *store.Report) { r.Targets[0].Limit = 7 }, doctor.Bad, `share 8 slots of target "up/m", more than its limit of 7`, "report it"},
 		{"target without a limit", func(r *store.Report) { r.Targets[0].Limit = 0 }, doctor.OK, "", ""},
 
+		{"deaf", func(r *store.Report) { r.Deaf = "a pooler is in between" }, doctor.Warn, "do not arrive: a pooler", "notify"},
+		{"listening is off", func(r *store.Report) { r.Deaf = "listening is off" }, doctor.OK, "", ""},
+
 		{"dead rows", func(r *store.Report) { r.Tables[0].Dead = 250_000 }, doctor.Warn, "table request: 20 % of its rows are dead (250000), never vacuumed", "vacuum analyze request"},
 		{"mostly dead rows", func(r *store.Report) { r.Tables[0].Dead = 1_000_000 }, doctor.Bad, "50 % of its rows", "vacuum analyze request"},
 		{"few rows, all dead", func(r *store.Report) { r.Tables[0].Rows, r.Tables[0].Dead = 0, 9999; r.Indexes = nil }, doctor.OK, "", ""},
+		{"small and busy", func(r *store.Report) {
+			r.Tables = append(r.Tables, store.TableStat{Name: "lane", Rows: 1000, Dead: 100_000, Bytes: 40 << 20})
+		}, doctor.OK, "", ""},
+		{"statistics were reset", func(r *store.Report) { r.Tables[0] = store.TableStat{Name: "request", Bytes: 1 << 30} }, doctor.OK, "", ""},
 		{"invalid index", func(r *store.Report) { r.Indexes[0].Valid = false }, doctor.Bad, "index request_lane on request is invalid", "reindex index concurrently request_lane"},
 		{"invalid index of SQLite", func(r *store.Report) { r.Indexes[0].Valid, r.Database = false, "SQLite 3.54" }, doctor.Bad, "is invalid", "reindex request_lane"},
 		{"bloated index", func(r *store.Report) { r.Indexes[0].Bytes = 500 << 20 }, doctor.Warn, "has 500 MB for about 1000000 rows", "reindex index concurrently request_lane"},

@@ -8,13 +8,14 @@ import (
 	"github.com/casemate/casemate/host/store"
 )
 
-// A table is judged by its dead rows from so many on, and an index by its size
-// from so many bytes on: small ones cost nothing.
+// A table is judged by its dead rows from so many on, and it and an index by
+// their size from so many bytes on: small ones cost nothing, and one that changes
+// as often as the lanes has many dead rows a minute after each vacuum.
 const (
 	deadRows  = 10_000
 	deadWarn  = 0.2
 	deadBad   = 0.5
-	bigIndex  = 64 << 20
+	big       = 64 << 20
 	entrySize = 400 // bytes that an index takes for a row at most, half empty pages included
 )
 
@@ -23,7 +24,7 @@ func tables(r store.Report) []Finding {
 	for _, t := range r.Tables {
 		share := float64(t.Dead) / float64(max(t.Rows+t.Dead, 1))
 		level := by(share, deadWarn, deadBad)
-		if t.Dead < deadRows || level == OK {
+		if t.Dead < deadRows || t.Bytes < big || level == OK {
 			continue
 		}
 		vacuumed := "never vacuumed"
@@ -42,7 +43,9 @@ func tables(r store.Report) []Finding {
 func indexes(r store.Report) []Finding {
 	rows := map[string]int64{}
 	for _, t := range r.Tables {
-		rows[t.Name] = t.Rows
+		if t.Rows+t.Dead > 0 { // else its statistics may be lost, as a crash does
+			rows[t.Name] = t.Rows
+		}
 	}
 	// Where none was ever scanned the database does not count scans.
 	counted := slices.ContainsFunc(r.Indexes, func(i store.IndexStat) bool { return i.Scans > 0 })
@@ -56,13 +59,13 @@ func indexes(r store.Report) []Finding {
 				Why: "queries do not use it, so claims may read whole tables; building it was interrupted",
 				Do:  rebuild(r, i.Name),
 			})
-		case known && i.Bytes >= bigIndex && i.Bytes > entrySize*n:
+		case known && i.Bytes >= big && i.Bytes > entrySize*n:
 			found = append(found, Finding{
 				Level: Warn, What: fmt.Sprintf("index %s on %s has %s for about %d rows", i.Name, i.Table, megabytes(i.Bytes), n),
 				Why: "most of it is dead entries, which claims read past",
 				Do:  rebuild(r, i.Name),
 			})
-		case counted && i.Scans == 0 && i.Bytes >= bigIndex && !strings.HasSuffix(i.Name, "_pkey"):
+		case counted && i.Scans == 0 && i.Bytes >= big && !strings.HasSuffix(i.Name, "_pkey"):
 			found = append(found, Finding{
 				Level: Warn, What: fmt.Sprintf("index %s on %s has %s and was never used", i.Name, i.Table, megabytes(i.Bytes)),
 				Why: "every write keeps it up to date for nothing",

@@ -139,6 +139,22 @@ func (c *Caller) walk(ctx context.Context, u UpstreamCall, route abi.RouteAnswer
 	}
 }
 
+// Again settles what a call that is made again means to the retry budget, if it
+// was not paid for yet. wait > 0: there is no budget, so the request is to be put
+// off for so long. One that somebody waits for, or that would miss its deadline
+// by that, is tried all the same.
+func (c *Caller) Again(ctx context.Context, claim queue.Claim) (f Fare, wait time.Duration) {
+	if c.Budget.Withdraw(claim.Served()) {
+		return Paid, 0
+	}
+	wait = policy.PutOff(claim.Attempt - 1)
+	end, ok := ctx.Deadline()
+	if claim.Realtime || ok && time.Until(end) <= wait {
+		return Free, 0
+	}
+	return Free, wait
+}
+
 // Park returns for how long the lane of a request that is put off is to be left
 // alone: until the first target of its model may be called again, 1 s to 5 min.
 // 0: there is one already, or the lane has work for another model.

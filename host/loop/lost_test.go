@@ -2,7 +2,6 @@ package loop_test
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -29,76 +28,108 @@ var losses = map[string]func(r *rig, f queue.Fence){
 func TestLostAtEachWrite(t *testing.T) {
 	for name, lose := range losses {
 		for _, outer := range []string{"outer", "once_outer"} {
-			for k, hit := 1, true; hit && !t.Failed(); k++ {
-				t.Run(fmt.Sprint(outer, " ", name, " at write ", k), func(t *testing.T) {
-					hit = lostAt(t, k, outer, lose)
-				})
-			}
+			t.Run(outer+" "+name, func(t *testing.T) {
+				l := newLossy(t, outer, lose)
+				for k, hit := 1, true; hit && !t.Failed(); k++ {
+					hit = l.lostAt(k)
+				}
+			})
 		}
 	}
 }
 
-// lostAt reports whether the first attempt came to its k-th write.
-func lostAt(t *testing.T, k int, outer string, lose func(*rig, queue.Fence)) bool {
-	r := newRig(t, thenTell(outer+" {}", "side {}"), loop.Options{})
-	var n counter
+// lossy is a rig whose runs lose their claim at one of their writes.
+type lossy struct {
+	*rig
+	outer string
+	kept  int // bytes that counts has written so far
+
+	mu  sync.Mutex
+	all map[queue.ID]*loss
+}
+
+// loss is what is known of one response.
+type loss struct {
+	counter
+	at, writes int
+}
+
+func newLossy(t *testing.T, outer string, lose func(*rig, queue.Fence)) *lossy {
+	l := &lossy{rig: newRig(t, thenTell(outer+" {}", "side {}"), loop.Options{}), outer: outer, all: map[queue.ID]*loss{}}
 	effects := func(ctx context.Context, c loop.ToolCall) loop.ToolResult {
 		if c.Effect(ctx) != nil {
 			return stopped(ctx)
 		}
-		n.run(c)
+		id, err := queue.ParseID(strings.TrimPrefix(c.Info.ResponseID, "resp_"))
+		l.check(err)
+		l.of(id).run(c)
 		return ok("done")
 	}
-	r.tools.calls["once_first"], r.tools.calls["once_last"], r.tools.calls["side"] = effects, effects, effects
-	r.tools.calls["counts"] = r.counts
-	r.tools.calls["middle"] = r.asks("counts {}", "once_last {}")
-	r.tools.calls[outer] = r.asks("counts {}", "once_first {}", "middle {}")
-	var mu sync.Mutex
-	writes := 0
-	r.spy.before = func(w store.Write) {
-		mu.Lock()
-		defer mu.Unlock()
+	l.tools.calls["once_first"], l.tools.calls["once_last"], l.tools.calls["side"] = effects, effects, effects
+	l.tools.calls["counts"] = l.counts
+	l.tools.calls["middle"] = l.asks("counts {}", "once_last {}")
+	l.tools.calls[outer] = l.asks("counts {}", "once_first {}", "middle {}")
+	l.spy.mu.Lock()
+	defer l.spy.mu.Unlock()
+	l.spy.before = func(w store.Write) {
 		if w.Fence.Attempt != 1 {
 			return
 		}
-		if writes++; writes == k {
-			lose(r, w.Fence)
+		n := l.of(w.Fence.ID)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.writes++; n.writes == n.at {
+			lose(l.rig, w.Fence)
 		}
 	}
-	brief, events := r.brief(`{"model":"m","input":"hello","background":true}`)
-	l := r.hub.Listen(brief.ID, -1)
-	defer l.Close()
-	if err := r.claimer.Enqueue(t.Context(), brief, events); err != nil {
-		t.Fatal(err)
+	return l
+}
+
+func (l *lossy) of(id queue.ID) *loss {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all[id]
+}
+
+// lostAt reports whether the first attempt at a response came to its k-th write.
+func (l *lossy) lostAt(k int) bool {
+	brief, events := l.brief(`{"model":"m","input":"hello","background":true}`)
+	n := &loss{at: k}
+	l.mu.Lock()
+	l.all[brief.ID] = n
+	l.mu.Unlock()
+	listener := l.hub.Listen(brief.ID, -1)
+	defer listener.Close()
+	if err := l.claimer.Enqueue(l.Context(), brief, events); err != nil {
+		l.Fatal(err)
 	}
-	r.events(l)
-	rec := r.record(brief.ID)
+	l.events(listener)
+	rec := l.record(brief.ID)
 	if rec.State != queue.Completed {
-		t.Errorf("the response is %s", rec.State)
+		l.Errorf("write %d: the response is %s", k, rec.State)
 	}
 	counted := 0
 	for _, s := range rec.Steps {
 		if !s.Settled() {
-			t.Errorf("step %s is %s and open", s.Key(), s.State)
+			l.Errorf("write %d: step %s is %s and open", k, s.Key(), s.State)
 		}
 		if s.Tool == "counts" && s.Class == queue.OK {
 			counted++
 		}
 	}
-	v, _, err := r.store.KVGet(t.Context(), "t", plugin, "n")
-	if err != nil || len(v) != counted || counted > 2 || outer == "outer" && counted != 2 {
-		t.Errorf("%d steps that count completed, and counted %d, %v", counted, len(v), err)
+	v, _, err := l.store.KVGet(l.Context(), "t", plugin, "n")
+	if err != nil || len(v)-l.kept != counted || counted > 2 || l.outer == "outer" && counted != 2 {
+		l.Errorf("write %d: %d steps that count completed, and counted %d, %v", k, counted, len(v)-l.kept, err)
 	}
+	l.kept = len(v)
 	n.mu.Lock() // the first owner may not have been told yet
 	defer n.mu.Unlock()
 	for call, runs := range n.runs {
 		if strings.HasPrefix(call, "once") && runs > 1 {
-			t.Errorf("%s ran %d times", call, runs)
+			l.Errorf("write %d: %s ran %d times", k, call, runs)
 		}
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	return writes >= k
+	return n.writes >= k
 }
 
 // counts is a tool that adds a byte to what its plugin keeps.

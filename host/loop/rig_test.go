@@ -152,7 +152,7 @@ func (r *rig) run(body string) (queue.Outcome, []response.Event, queue.ID) {
 // events reads a listener to its end and checks the grammar.
 func (r *rig) events(l *stream.Listener) []response.Event {
 	r.Helper()
-	ctx, cancel := context.WithTimeout(r.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
 	defer cancel()
 	var all []response.Event
 	for {

@@ -7,7 +7,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/casemate/casemate/host/policy"
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
 	"github.com/casemate/casemate/host/store"
@@ -93,7 +92,7 @@ func (r *run) drive() (store.Ending, error) {
 		if len(ready) == 0 && r.live == 0 && !r.claim.Realtime && longest > r.loop.opt.InPlace {
 			return r.putOff(longest), nil
 		}
-		if wait, ok := r.afford(ready); !ok {
+		if wait := r.afford(ready); wait > 0 {
 			return r.putOff(wait), nil
 		}
 		r.begin(ready)
@@ -138,8 +137,8 @@ func (r *run) due(steps []response.Step) (ready []response.Step, least, longest 
 }
 
 // afford settles what each model call among steps means to the retry budget.
-// Not ok: one that was put off is not paid for, so the request is put off again.
-func (r *run) afford(steps []response.Step) (wait time.Duration, ok bool) {
+// wait > 0: one that was put off is not paid for, so the request is put off again.
+func (r *run) afford(steps []response.Step) (wait time.Duration) {
 	for _, s := range steps {
 		if s.Kind != response.ModelCall {
 			continue
@@ -152,18 +151,15 @@ func (r *run) afford(steps []response.Step) (wait time.Duration, ok bool) {
 			t.fare = Paid
 		case t.free:
 			t.fare = Free
-		case r.loop.caller.Budget.Withdraw(r.claim.Served()):
-			t.fare = Paid
-		case r.claim.Realtime: // it never waits in the queue
-			t.fare = Free
 		default:
-			wait = policy.PutOff(r.claim.Attempt - 1)
-			t.due = time.Now().Add(wait)
-			return wait, false
+			if t.fare, wait = r.loop.caller.Again(r.ctx, r.claim); wait > 0 {
+				t.due = time.Now().Add(wait)
+				return wait
+			}
 		}
 		t.paid, t.free = false, false
 	}
-	return 0, true
+	return 0
 }
 
 // begin records steps as running, to be committed before they run.

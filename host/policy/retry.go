@@ -275,10 +275,16 @@ func once(s abi.StepInfo) bool {
 	return s.Kind == "tool_call" && s.Effects != abi.EffectsPure && s.Effects != abi.EffectsIdempotent
 }
 
+// unbegun reports whether a class says that a tool was not reached. Where it was
+// reached all the same, Bounds.Began rules another try out.
+func unbegun(c queue.Class) bool {
+	return c == queue.GuestThrottled || c == queue.PluginUnavailable
+}
+
 // BuiltinRetry tries again what may pass by itself, after an exponential delay
 // with jitter from the seed, no sooner than the upstream asked and within the
 // deadline; queued work outlives an outage of minutes. A rate limit spends no
-// failure; a once tool is never retried.
+// failure; a once tool that may have begun is never retried.
 // The same question gives the same answer.
 func BuiltinRetry(q abi.RetryQuestion) abi.RetryAnswer {
 	no := func(reason string) abi.RetryAnswer {
@@ -291,7 +297,7 @@ func BuiltinRetry(q abi.RetryQuestion) abi.RetryAnswer {
 		return no("permanent")
 	case q.Outcome.VisibleOutputSent:
 		return no("output was sent")
-	case once(q.Step):
+	case once(q.Step) && !unbegun(queue.Class(q.Outcome.Class)):
 		return no("once")
 	case counted && q.Failures >= q.MaxFailures:
 		return no("no failures left")

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -347,6 +349,76 @@ func TestBuiltinRetryAfterAndDeadline(t *testing.T) {
 		q.DeadlineInMS = 2000
 		if a := policy.BuiltinRetry(q); a.Action != abi.ActionFail {
 			t.Fatalf("seed %d: got %+v, want fail: the deadline comes first", seed, a)
+		}
+	}
+}
+
+// Work that nobody waits for outlives an outage of its upstream of minutes, also
+// if that answers with a short Retry-After. Who waits is answered soon.
+func TestBuiltinRetryOutlastsAnOutage(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		edit        func(*abi.RetryQuestion)
+		least, most time.Duration // until the failures are spent
+	}{
+		{"queued", func(q *abi.RetryQuestion) {}, 170 * time.Second, 342 * time.Second},
+		{"a short Retry-After", func(q *abi.RetryQuestion) { q.Outcome.RetryAfterMS = 1000 }, 172 * time.Second, 343 * time.Second},
+		{"a deadline", func(q *abi.RetryQuestion) { q.DeadlineInMS = 60_000 }, 40 * time.Second, 82 * time.Second},
+		{"somebody waits", func(q *abi.RetryQuestion) { q.Request.Queued = false }, 0, 16 * time.Second},
+		{"a tool", func(q *abi.RetryQuestion) {
+			q.Step = abi.StepInfo{Kind: "tool_call", Effects: abi.EffectsPure}
+			q.Outcome.Class, q.Outcome.Code = string(queue.GuestError), "transient"
+		}, 0, 16 * time.Second},
+	} {
+		for seed := range int64(500) {
+			q := with(failed(queue.UpstreamStatus), func(q *abi.RetryQuestion) {
+				q.MaxFailures, q.Request.Queued, q.Outcome.Status = 5, true, 503
+			})
+			tt.edit(&q)
+			var sum int64
+			for ; q.Failures <= 5; q.Failures++ {
+				q.Seed = seed*10 + int64(q.Failures)
+				a := policy.BuiltinRetry(q)
+				if (a.Action == abi.ActionRetry) != (q.Failures < 5) {
+					t.Fatalf("%s: failure %d: got %+v", tt.name, q.Failures+1, a)
+				}
+				sum += a.DelayMS
+			}
+			if took := time.Duration(sum) * time.Millisecond; took < tt.least || took > tt.most {
+				t.Fatalf("%s: five tries took %s, want %s to %s", tt.name, took, tt.least, tt.most)
+			}
+		}
+	}
+}
+
+// The rules that step in for the shipped module say the same as it does: of each
+// question of its decision table, with a delay from the same range.
+func TestBuiltinRetryIsTheShippedPolicy(t *testing.T) {
+	text, err := os.ReadFile("../../policies/retry-default/testdata/decisions.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table []struct {
+		Name     string
+		Question abi.RetryQuestion
+		Answer   abi.RetryAnswer
+	}
+	if err := json.Unmarshal(text, &table); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range table {
+		least, most := int64(math.MaxInt64), int64(-1)
+		for seed := range int64(300) {
+			c.Question.Seed = seed
+			a := policy.BuiltinRetry(c.Question)
+			least, most = min(least, a.DelayMS), max(most, a.DelayMS)
+			if a.Action != c.Answer.Action || a.Action == abi.ActionRetry && *a.Count != (c.Answer.Count == nil || *c.Answer.Count) {
+				t.Errorf("%s: got %+v, the module %+v", c.Name, a, c.Answer)
+				break
+			}
+		}
+		if slack := max(most-least, 100) / 20; c.Answer.DelayMS < least-slack || c.Answer.DelayMS > most+slack {
+			t.Errorf("%s: got from %d ms to %d ms, the module %d ms", c.Name, least, most, c.Answer.DelayMS)
 		}
 	}
 }

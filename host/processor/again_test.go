@@ -74,6 +74,60 @@ func TestClaimedAgainIsPaidFor(t *testing.T) {
 	})
 }
 
+// A request is not lost for want of budget: where its deadline would pass while
+// it waits for some, it is tried at once.
+func TestLastTryNeedsNoBudget(t *testing.T) {
+	inBoth(t, func(t *testing.T, path string) {
+		for left, calls := range map[time.Duration]int{9 * time.Second: 1, 5 * time.Minute: 0} {
+			w := newWorld(t, 5, nil)
+			e := w.enqueue(path)
+			e.claim.Attempt, e.claim.Failures = 2, 1
+			e.rec.Steps = []response.Step{{Kind: response.ModelCall, State: response.Planned, Tries: 1, RetryAfter: -1}}
+			e.due = time.Now()
+			w.drain("m")
+			e.claim.Attempt++
+			ctx, cancel := context.WithTimeoutCause(t.Context(), left, queue.ErrDeadline)
+			end, err := w.stage.Process(ctx, e.claim)
+			cancel()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := queue.Waiting
+			if calls == 1 {
+				want = queue.Completed
+			}
+			if end.Outcome.To != want || len(w.calls) != calls {
+				t.Errorf("%s to the deadline: %s after %d calls, want %s after %d", left, end.Outcome.To, len(w.calls), want, calls)
+			}
+			end.Done(true)
+		}
+	})
+}
+
+// Who comes while the upstream is not to be called is told when to come back, at
+// once; queued work is put off until then, for nothing.
+func TestWhileTheTargetIsParked(t *testing.T) {
+	inBoth(t, func(t *testing.T, path string) {
+		w := newWorld(t, 1, nil)
+		w.client.Cool("up/real", 40*time.Second)
+		e, began := w.enqueue(path), time.Now()
+		e.claim.Realtime = true
+		if o := w.again(e); o.To != queue.Failed || o.Status != 429 || o.RetryAfter != 40*time.Second || time.Since(began) != 0 {
+			t.Errorf("realtime: %s %d, to come back in %v, after %v", o.To, o.Status, o.RetryAfter, time.Since(began))
+		}
+		e = w.enqueue(path)
+		if o := w.again(e); o.To != queue.Waiting || o.Delay < 40*time.Second || o.Park != 40*time.Second || e.claim.Failures != 0 {
+			t.Errorf("queued: %s for %v, parked for %v, %d failures", o.To, o.Delay, o.Park, e.claim.Failures)
+		}
+		if len(w.calls) != 0 {
+			t.Errorf("%d calls", len(w.calls))
+		}
+		if o := w.again(e); o.To != queue.Completed {
+			t.Errorf("then: %s, want completed", o.To)
+		}
+	})
+}
+
 // A request whose worker was lost is run again whatever the budget has left.
 func TestReapedIsNoRetry(t *testing.T) {
 	inBoth(t, func(t *testing.T, path string) {
@@ -108,6 +162,7 @@ func TestRetryWithoutBudget(t *testing.T) {
 			if o := w.again(e); o.To != queue.Waiting || o.Delay < 10*time.Second || o.Delay > 20*time.Second || e.claim.Failures != failures || len(w.calls) != 1 {
 				t.Errorf("%d, queued: %s for %v, %d failures, %d calls; want it put off", code, o.To, o.Delay, e.claim.Failures, len(w.calls))
 			}
+			<-time.After(time.Second) // the upstream is not to be called for so long
 			e = w.enqueue(path)
 			e.claim.Realtime = true
 			if o := w.again(e); o.To != queue.Failed || o.Status != code || o.RetryAfter < 10*time.Second || len(w.calls) != 2 {

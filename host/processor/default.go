@@ -70,8 +70,8 @@ func (d *Default) Process(ctx context.Context, c queue.Claim) (store.Ending, err
 	if c.Stream && isChat(c.Path) {
 		k.body, k.wantsUse = withUsage(c.Body)
 	}
-	if !k.afford() {
-		return k.putOff(queue.UpstreamStatus, policy.PutOff(c.Attempt-1)), nil
+	if wait := k.afford(ctx); wait > 0 {
+		return k.putOff(queue.UpstreamStatus, wait), nil
 	}
 	for try := 1; ; try++ {
 		res := k.try(ctx, try)
@@ -115,22 +115,20 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// afford settles what the attempt's first call means to the retry budget;
-// false: nothing pays for it. A request that is claimed again was put off, or
-// else handed back, which is rare and no harm; but if only its workers were
-// lost, its upstream is not pressed by that.
-func (k *call) afford() bool {
+// afford settles what the attempt's first call means to the retry budget.
+// wait > 0: nothing pays for it. A request that is claimed again was put off, or
+// else handed back, which is rare and no harm; but if only its workers were lost,
+// its upstream is not pressed by that.
+func (k *call) afford(ctx context.Context) (wait time.Duration) {
 	switch c := k.claim; {
 	case c.Attempt <= 1:
 		k.fare = loop.First
-	case c.Realtime, c.Failures == 0 && c.Attempt-1 <= c.Reaps:
+	case c.Failures == 0 && c.Attempt-1 <= c.Reaps:
 		k.fare = loop.Free
-	case k.d.caller.Budget.Withdraw(c.Served()):
-		k.fare = loop.Paid
 	default:
-		return false
+		k.fare, wait = k.d.caller.Again(ctx, c)
 	}
-	return true
+	return wait
 }
 
 // putOff gives the slot back until the next try is due.

@@ -46,14 +46,13 @@ func newRig(t *testing.T, script demo.Script, o processor.Options) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := openRig(t, &loop.Caller{Policy: policy.New(nil), Upstream: up}, o, claimer.Options{}, nil)
+	r := openRig(t, &loop.Caller{Policy: policy.New(nil), Upstream: up}, o, claimer.Options{})
 	r.upstream = srv
 	return r
 }
 
-// openRig is a rig with own stages; watch, if it is set, sees the claimer's
-// writes and may refuse them.
-func openRig(t *testing.T, caller *loop.Caller, o processor.Options, c claimer.Options, watch func(store.Write) error) *rig {
+// openRig is a rig with own stages.
+func openRig(t *testing.T, caller *loop.Caller, o processor.Options, c claimer.Options) *rig {
 	t.Helper()
 	driver, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "default.db"), sqlite.Options{})
 	if err != nil {
@@ -61,8 +60,11 @@ func openRig(t *testing.T, caller *loop.Caller, o processor.Options, c claimer.O
 	}
 	r := &rig{T: t, store: store.New(driver, store.Options{})}
 	r.hub = stream.NewHub(r.store, stream.Options{})
-	c.Models, c.Poll, c.Drain = claimer.Fixed("m"), 50*time.Millisecond, time.Millisecond
-	r.claimer = claimer.New(watched{r.store, watch}, processor.Processor{
+	c.Models, c.Drain = claimer.Fixed("m"), time.Millisecond
+	if c.Poll == 0 {
+		c.Poll = 50 * time.Millisecond
+	}
+	r.claimer = claimer.New(r.store, processor.Processor{
 		Default:   processor.NewDefault(caller, r.hub, o),
 		Responses: loop.New(r.store, caller, noTools{}, r.hub, loop.Options{MaxFailures: o.MaxFailures, InPlace: o.InPlace}),
 	}, c)
@@ -81,21 +83,6 @@ func openRig(t *testing.T, caller *loop.Caller, o processor.Options, c claimer.O
 	})
 	<-r.claimer.Ready()
 	return r
-}
-
-// watched is the store as the claimer sees it.
-type watched struct {
-	*store.Store
-	watch func(store.Write) error
-}
-
-func (w watched) Write(ctx context.Context, write store.Write) error {
-	if w.watch != nil {
-		if err := w.watch(write); err != nil {
-			return err
-		}
-	}
-	return w.Store.Write(ctx, write)
 }
 
 func (r *rig) check(err error) {

@@ -3,7 +3,6 @@ package processor_test
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -99,33 +98,13 @@ func (r *rig) until(n queue.New, is func(store.Record) bool) store.Record {
 //
 // U5: a start that found the row to be somebody else's went on to the call.
 func TestLostClaimIsNeverDispatched(t *testing.T) {
-	t.Run("before its stage", func(t *testing.T) {
-		up := &standInUpstream{do: func(context.Context, int) (upstream.Reply, error) { return good, nil }}
-		refused := make(chan struct{}, 100)
-		r := openRig(t, &loop.Caller{Policy: policy.New(nil), Upstream: up}, processor.Options{}, claimer.Options{}, func(w store.Write) error {
-			if w.Move == nil || w.Move.By != queue.ByStart {
-				return nil
-			}
-			defer func() { refused <- struct{}{} }()
-			return &store.LeaseLost{ID: w.Fence.ID, State: queue.Claimed, Attempt: w.Fence.Attempt + 1}
-		})
-		r.enqueue(paths[0])
-		r.enqueue(paths[1])
-		<-refused
-		<-refused
-		if n := up.calls.Load(); n != 0 {
-			t.Errorf("%d calls were made", n)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 5, nil)
+		e := w.enqueue(processor.ResponsesPath)
+		w.refuse = &store.LeaseLost{ID: e.claim.ID, State: queue.Claimed, Attempt: 2}
+		if o := w.again(e); o.To != queue.Pending || len(w.calls) != 0 {
+			t.Errorf("%s after %d calls; want it to stop without one", o.To, len(w.calls))
 		}
-	})
-	t.Run("in the loop", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, 5, nil)
-			e := w.enqueue(processor.ResponsesPath)
-			w.refuse = &store.LeaseLost{ID: e.claim.ID, State: queue.Claimed, Attempt: 2}
-			if o := w.again(e); o.To != queue.Pending || len(w.calls) != 0 {
-				t.Errorf("%s after %d calls; want it to stop without one", o.To, len(w.calls))
-			}
-		})
 	})
 }
 
@@ -153,7 +132,7 @@ func TestPanicIsTriedAgain(t *testing.T) {
 		t.Run(path[4:], func(t *testing.T) {
 			p := &panicky{Decider: policy.New(nil)}
 			p.left.Store(1)
-			r := openRig(t, &loop.Caller{Policy: p, Upstream: up}, processor.Options{}, claimer.Options{}, nil)
+			r := openRig(t, &loop.Caller{Policy: p, Upstream: up}, processor.Options{}, claimer.Options{})
 			n := r.enqueue(path)
 			rec := r.until(n, func(rec store.Record) bool { return rec.State.Final() })
 			if rec.State != queue.Completed || rec.Failures != 1 || rec.Worker != 0 {
@@ -198,7 +177,7 @@ func TestEveryFailureIsWritten(t *testing.T) {
 		"for good": {}, "for now": {Retry: true, Delay: time.Hour, Count: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := openRig(t, &loop.Caller{Policy: fixedRetry{policy.New(nil), v}, Upstream: up}, processor.Options{}, claimer.Options{}, nil)
+			r := openRig(t, &loop.Caller{Policy: fixedRetry{policy.New(nil), v}, Upstream: up}, processor.Options{}, claimer.Options{})
 			for _, path := range paths {
 				for _, c := range append(queue.Classes(), "", "of tomorrow") {
 					class.Store(&c)
@@ -223,7 +202,7 @@ func TestEveryFailureIsWritten(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := openRig(t, &loop.Caller{Policy: fixedRetry{policy.New(nil), policy.Verdict{}}, Upstream: client}, processor.Options{}, claimer.Options{}, nil)
+		r := openRig(t, &loop.Caller{Policy: fixedRetry{policy.New(nil), policy.Verdict{}}, Upstream: client}, processor.Options{}, claimer.Options{})
 		for _, broken := range []func(*queue.New){
 			func(n *queue.New) { n.Path = "/v1/a\nb" },
 			func(n *queue.New) { n.Path = "nothing" },
@@ -249,30 +228,27 @@ func TestEveryFailureIsWritten(t *testing.T) {
 // U20: requests were taken back by their age, no later than their calls timed
 // out, and so run twice.
 func TestCallOutlastsTheLease(t *testing.T) {
-	const lease = 5 * time.Second
-	gate := make(chan struct{})
-	up := &standInUpstream{do: func(ctx context.Context, _ int) (upstream.Reply, error) {
-		select {
-		case <-gate:
-			return good, nil
-		case <-ctx.Done():
-			return upstream.Reply{}, &upstream.Error{Class: queue.ClassCanceled, RetryAfter: -1}
+	synctest.Test(t, func(t *testing.T) {
+		const lease = 20 * time.Second
+		up := &standInUpstream{do: func(ctx context.Context, _ int) (upstream.Reply, error) {
+			select {
+			case <-time.After(10 * lease):
+				return good, nil
+			case <-ctx.Done():
+				return upstream.Reply{}, &upstream.Error{Class: queue.ClassCanceled, RetryAfter: -1}
+			}
+		}}
+		r := openRig(t, &loop.Caller{Policy: policy.New(nil), Upstream: up}, processor.Options{}, claimer.Options{Lease: lease, Poll: time.Second})
+		n, m := r.enqueue(paths[0]), r.enqueue(paths[1])
+		<-time.After(11 * lease)
+		for _, n := range []queue.New{n, m} {
+			rec := r.record(n)
+			if rec.State != queue.Completed || rec.Attempt != 1 || rec.Reaps != 0 {
+				t.Errorf("%s: %s at attempt %d, %d reaps; want completed at the first", n.Path, rec.State, rec.Attempt, rec.Reaps)
+			}
 		}
-	}}
-	r := openRig(t, &loop.Caller{Policy: policy.New(nil), Upstream: up}, processor.Options{}, claimer.Options{Lease: lease}, nil)
-	var open sync.Once
-	defer open.Do(func() { close(gate) })
-	began := time.Now()
-	n, m := r.enqueue(paths[0]), r.enqueue(paths[1])
-	r.until(n, func(store.Record) bool { return time.Since(began) > 3*lease/2 })
-	open.Do(func() { close(gate) })
-	for _, n := range []queue.New{n, m} {
-		rec := r.until(n, func(rec store.Record) bool { return rec.State.Final() })
-		if rec.State != queue.Completed || rec.Attempt != 1 || rec.Reaps != 0 {
-			t.Errorf("%s: %s at attempt %d, %d reaps; want completed at the first", n.Path, rec.State, rec.Attempt, rec.Reaps)
+		if calls := up.calls.Load(); calls != 2 {
+			t.Errorf("%d calls for two requests", calls)
 		}
-	}
-	if calls := up.calls.Load(); calls != 2 {
-		t.Errorf("%d calls for two requests", calls)
-	}
+	})
 }

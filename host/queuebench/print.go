@@ -47,9 +47,9 @@ func (r Results) printFairness(t io.Writer) {
 
 func (r Results) printRates(t io.Writer) {
 	if len(r.Rates) > 0 {
-		head(t, "Requests a second: claim, start, complete; 1 KB in, 1 KB out", "at once\tbatch\trequests/s\tclaim p50\tstart p50\tcomplete p50\t")
+		head(t, "Requests a second: claim, which starts, and complete; 1 KB in, 1 KB out", "at once\tbatch\trequests/s\tclaim p50\tcomplete p50\t")
 		for _, x := range r.Rates {
-			fmt.Fprintf(t, "%d\t%d\t%s\t%s\t%s\t%s\t\n", x.Conns, x.Batch, thousands(int(x.PerSecond)), millis(x.Claim), millis(x.Start), millis(x.Complete))
+			fmt.Fprintf(t, "%d\t%d\t%s\t%s\t%s\t\n", x.Conns, x.Batch, thousands(int(x.PerSecond)), millis(x.Claim), millis(x.Complete))
 		}
 	}
 	if len(r.Whole) > 0 {

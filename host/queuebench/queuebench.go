@@ -11,7 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/store"
 )
 
@@ -254,11 +253,4 @@ func join(ctx context.Context, d store.Driver) (int64, error) {
 // written checks that every write was taken.
 func written(results []error, err error) error {
 	return errors.Join(append(slices.Clone(results), err)...)
-}
-
-// move is the write that takes a claim to its next state.
-func move(c queue.Claim, from queue.State, m store.Move) store.Write {
-	f := c.Fence()
-	f.State = from
-	return store.Write{Fence: f, Move: &m}
 }

@@ -21,7 +21,8 @@ type Options struct {
 	// may make to it at once; 0: any number, and only cooldowns are shared.
 	Limits map[string]int
 	// Reserve parts a target's limit between realtime and queued calls. Each host
-	// applies it to its own share, in proportion and rounded up.
+	// applies it to its own share, in proportion and rounded up; on a share of one
+	// slot the kinds take turns.
 	Reserve map[string]queue.Reserve
 	// Ask sends a heartbeat at once, which calls Uses and Settle; nil: none is
 	// sent, and shares change with the periodic ones only.
@@ -71,10 +72,16 @@ func New(o Options) *Keeper {
 	}
 	for name, limit := range o.Limits {
 		if limit > 0 {
-			k.targets[name] = &target{limit: limit, reserve: o.Reserve[name], keep: -1, pause: leastPause}
+			k.targets[name] = &target{limit: limit, reserve: within(o.Reserve[name], limit), keep: -1, pause: leastPause}
 		}
 	}
 	return k
+}
+
+// within returns the reserve without what would leave the other kind no slot of
+// the limit.
+func within(r queue.Reserve, limit int) queue.Reserve {
+	return queue.Reserve{Realtime: min(r.Realtime, limit-1), Queued: min(r.Queued, limit-1)}
 }
 
 // Full refuses a call for which this host has no slot.
@@ -170,7 +177,8 @@ func (k *Keeper) Open(name string) bool { return k.Room(name) != 0 }
 // Room returns how many more queued calls to a target this host could make soon,
 // those that wait for a slot taken off; -1: any number. What the fleet would
 // have to be asked for is counted as long as it gave what it was asked for; then
-// one call at a time finds out whether it does again.
+// one call at a time finds out whether it does again. With the whole limit there
+// is room for as many as realtime calls have to leave slots to.
 func (k *Keeper) Room(name string) int {
 	t := k.targets[name]
 	if t == nil {
@@ -190,7 +198,11 @@ func (k *Keeper) Room(name string) int {
 	case t.lacking:
 		more = min(more, 1)
 	}
-	return max(t.room(queued)+more-len(t.waiting[queued]), 0)
+	n := t.room(queued) + more - len(t.waiting[queued])
+	if t.slots >= t.limit {
+		n = max(n, t.inTurn())
+	}
+	return max(n, 0)
 }
 
 // Uses returns what a heartbeat says of each target, and freezes each share:

@@ -39,6 +39,7 @@ type target struct {
 	last    int       // kind served last
 	peak    int       // most calls wanted at once lately
 	spare   time.Time // since when there are slots to give back; zero: there are none
+	owed    time.Time // until when a share of one slot waits for a realtime call
 	// What the last question brought: asked is when it was answered, lacking that
 	// it was too little, pause how long to wait before the next then.
 	asked   time.Time
@@ -81,6 +82,9 @@ func (t *target) refuse(number int) (refused bool) {
 		refused = true
 		return true
 	})
+	if refused && t.reserve.Realtime > 0 {
+		t.owed = time.Now().Add(owing)
+	}
 	return refused
 }
 
@@ -105,12 +109,31 @@ func (t *target) room(kind int) int {
 	usable := t.usable()
 	free := usable - t.used()
 	if kind == queued {
-		return min(free, usable-t.part(t.reserve.Realtime)-t.busy[queued])
+		return min(free, usable-t.spared()-t.busy[queued])
 	}
 	if len(t.waiting[queued]) > 0 {
 		free = min(free, usable-t.part(t.reserve.Queued)-t.busy[realtime])
 	}
 	return free
+}
+
+// owing is how long a slot is left to a realtime call that was refused: until it
+// has come again, as it was told.
+const owing = retryAfter + retryAfter/2
+
+// spared is how many slots queued calls leave to realtime ones. One slot cannot
+// be parted: the kinds take turns on it.
+func (t *target) spared() int {
+	if t.slots == 1 && t.last == queued && time.Now().Before(t.owed) {
+		return 1
+	}
+	return t.part(t.reserve.Realtime)
+}
+
+// inTurn is how many queued calls may come though there is no slot for them:
+// realtime calls leave one only to those that wait for it.
+func (t *target) inTurn() int {
+	return max(t.part(t.reserve.Queued), 1) - t.busy[queued] - len(t.waiting[queued])
 }
 
 // part is this host's part of a reserve, in proportion to its share and rounded

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/casemate/casemate/host/store"
 )
@@ -39,7 +40,7 @@ func TestAllot(t *testing.T) {
 		{"no limit left, nothing kept", 0, h{1, 3, 3, 0}, nil, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := store.Allot(c.limit, c.own, c.others); got != c.want {
+			if got := store.Allot(c.limit, c.own, c.others, time.Time{}); got != c.want {
 				t.Errorf("got %d, want %d", got, c.want)
 			}
 		})
@@ -48,15 +49,47 @@ func TestAllot(t *testing.T) {
 
 func TestUsable(t *testing.T) {
 	own, other := store.Holding{Worker: 1, Slots: 10, Want: 10, Keep: 10}, store.Holding{Worker: 2, Want: 10}
-	if got := store.Usable(10, own, []store.Holding{other}); got != 5 {
+	if got := store.Usable(10, own, []store.Holding{other}, time.Time{}); got != 5 {
 		t.Errorf("a worker that uses all of 10 slots while another wants them: got %d, want 5", got)
 	}
-	if got := store.Usable(10, own, nil); got != 10 {
+	if got := store.Usable(10, own, nil, time.Time{}); got != 10 {
 		t.Errorf("alone: got %d, want 10", got)
 	}
 	other.Slots = 8
-	if got := store.Usable(10, store.Holding{Worker: 1, Want: 10}, []store.Holding{other}); got != 2 {
+	if got := store.Usable(10, store.Holding{Worker: 1, Want: 10}, []store.Holding{other}, time.Time{}); got != 2 {
 		t.Errorf("two are free: got %d, want 2", got)
+	}
+}
+
+// TestAllotInTurn: of workers of which each wants a slot and there are fewer, each
+// is entitled to one for a while, and all slots are used all the time.
+func TestAllotInTurn(t *testing.T) {
+	for workers := 2; workers <= 7; workers++ {
+		for limit := 1; limit < workers; limit++ {
+			all := make([]store.Holding, workers)
+			for i := range all {
+				all[i] = store.Holding{Worker: int64(10 * (i + 1)), Want: 1 + i}
+			}
+			had := make([]int, workers)
+			now := time.UnixMilli(1790000000000)
+			for range workers {
+				now = now.Add(20 * time.Second)
+				for range 2 { // who has to give its slot up may beat after who gets it
+					for i := range all {
+						all[i].Slots = store.Allot(limit, all[i], slices.Delete(slices.Clone(all), i, i+1), now)
+					}
+				}
+				for i := range all {
+					had[i] += all[i].Slots
+				}
+				if got := sum(all); got != limit {
+					t.Fatalf("%d workers, limit %d: %d slots are given out", workers, limit, got)
+				}
+			}
+			if slices.ContainsFunc(had, func(n int) bool { return n != limit }) {
+				t.Errorf("%d workers, limit %d: in %d turns they had %v slots, want %d each", workers, limit, workers, had, limit)
+			}
+		}
 	}
 }
 
@@ -68,13 +101,14 @@ func TestAllotProperties(t *testing.T) {
 	for range 20000 {
 		limit := r.IntN(20)
 		all := make([]store.Holding, 1+r.IntN(6))
+		now := time.UnixMilli(r.Int64N(1 << 42))
 		for i := range all {
 			all[i].Worker = int64(i + 1)
 		}
 		beat := func(i int) {
 			before := all[i]
 			others := slices.Delete(slices.Clone(all), i, i+1)
-			all[i].Slots = store.Allot(limit, before, others)
+			all[i].Slots = store.Allot(limit, before, others, now)
 			if sum := sum(all); sum > limit {
 				t.Fatalf("limit %d: shares %+v add up to %d", limit, all, sum)
 			}

@@ -4,13 +4,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/casemate/casemate/host/queue"
 )
-
-// defaultWindow is how near its deadline a lane's head is urgent.
-const defaultWindow = 10 * time.Minute
 
 // check returns an error that wraps ErrInvalid when no database should see the
 // request.

@@ -263,6 +263,14 @@ type ClaimRequest struct {
 	Start bool
 }
 
+// WithDefaults returns c with what was not set.
+func (c ClaimRequest) WithDefaults() ClaimRequest {
+	if c.Window == 0 {
+		c.Window = 10 * time.Minute
+	}
+	return c
+}
+
 // Beat is one heartbeat.
 type Beat struct {
 	Worker   int64 // 0: start a worker; the Pulse has its id, never used before
@@ -338,6 +346,17 @@ type SweepRequest struct {
 	// usage; 0: for ever.
 	Keep time.Duration
 }
+
+// WithDefaults returns r with what was not set.
+func (r SweepRequest) WithDefaults() SweepRequest {
+	if r.Limit <= 0 {
+		r.Limit = 500
+	}
+	return r
+}
+
+// KeepKeys is how long an idempotency key stands for the request it came with.
+const KeepKeys = 24 * time.Hour
 
 // ExpireRounds is how many times Limit a sweep expires at most, requests and
 // plugins' keys alike, each time in a transaction of its own: many deadlines may

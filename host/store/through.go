@@ -23,9 +23,7 @@ func (s *Store) Claim(ctx context.Context, c ClaimRequest) ([]queue.Claim, error
 		return nil, nil
 	}
 	c.Models = slices.Compact(slices.Sorted(slices.Values(c.Models)))
-	if c.Window == 0 {
-		c.Window = defaultWindow
-	}
+	c = c.WithDefaults()
 	n := uint64(c.N)
 	after := s.asked.Add(n)
 	c.Urgent = int(after/urgentShare - (after-n)/urgentShare)
@@ -49,10 +47,7 @@ func (s *Store) Sweep(ctx context.Context, r SweepRequest) (Swept, error) {
 	if r.Keep < 0 || r.Grace < 0 || r.MaxReaps < 0 {
 		return Swept{}, fmt.Errorf("store: sweep: keep %s, grace %s or max reaps %d is negative: %w", r.Keep, r.Grace, r.MaxReaps, ErrInvalid)
 	}
-	if r.Limit <= 0 {
-		r.Limit = 500
-	}
-	return s.driver.Sweep(ctx, r)
+	return s.driver.Sweep(ctx, r.WithDefaults())
 }
 
 // Cancel moves a request to Canceled where the state table allows it; see

@@ -102,30 +102,55 @@ func (c *Client) Do(ctx context.Context, call Call) (Reply, error) {
 	return rep, nil
 }
 
-// admit takes a slot of the target. That there is none says nothing about the
-// target's health.
+// admit takes a slot of the target, unless that asked to be left alone. What it
+// refuses says nothing about the target's health.
 func (x *exchange) admit() (release func(), _ *Error) {
 	slots := x.client.limits.Slots
+	if e := x.barred(); e != nil {
+		return nil, e
+	}
 	if slots == nil {
 		return func() {}, nil
 	}
 	release, err := slots.Acquire(x.ctx, x.call.Target, x.call.Realtime)
-	switch {
-	case err == nil && x.ctx.Err() == nil:
-		return release, nil
-	case err == nil: // it came too late
+	if err == nil && x.ctx.Err() == nil {
+		e := x.barred() // meanwhile, perhaps by the call whose slot this was
+		if e == nil {
+			return release, nil
+		}
+		release()
+		return nil, e
+	}
+	if err == nil { // it came too late
 		release()
 	}
 	if x.parent.Err() != nil {
 		return nil, interrupted(x.parent)
 	}
-	e := fail(queue.RateLimited, "no slot")
-	e.Status, e.NoCall, e.cause = http.StatusTooManyRequests, true, err
+	e := uncalled("no slot", err)
 	var wait interface{ RetryAfter() time.Duration }
 	if errors.As(err, &wait) {
 		e.RetryAfter = min(max(wait.RetryAfter(), 0), MaxRetryAfter)
 	}
 	return nil, e
+}
+
+// barred returns the error of a target that asked to be left alone, or nil.
+func (x *exchange) barred() *Error {
+	wait := x.endpoint.health.barred(time.Now())
+	if wait == 0 {
+		return nil
+	}
+	e := uncalled("asked to be left alone", nil)
+	e.RetryAfter = wait
+	return e
+}
+
+// uncalled is the error of a target that was not called.
+func uncalled(reason string, cause error) *Error {
+	e := fail(queue.RateLimited, reason)
+	e.Status, e.NoCall, e.cause = http.StatusTooManyRequests, true, cause
+	return e
 }
 
 func (c *Client) serves(alias string, e *endpoint) bool {

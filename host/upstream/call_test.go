@@ -286,6 +286,22 @@ func TestRetryAfterForms(t *testing.T) {
 			map[string]string{"Retry-After": time.Now().Add(20 * time.Second).UTC().Format(http.TimeFormat)},
 			func(d time.Duration) bool { return d > 15*time.Second && d <= 20*time.Second },
 		},
+		{
+			"a date by a clock that is slow",
+			map[string]string{"Date": "Mon, 02 Mar 2026 10:00:00 GMT", "Retry-After": "Mon, 02 Mar 2026 10:00:20 GMT"},
+			func(d time.Duration) bool { return d == 20*time.Second },
+		},
+		{
+			"a date by a clock that is fast",
+			map[string]string{"Date": "Mon, 02 Mar 2099 10:00:00 GMT", "Retry-After": "Mon, 02 Mar 2099 10:00:20 GMT"},
+			func(d time.Duration) bool { return d == 20*time.Second },
+		},
+		{
+			"a date that is over",
+			map[string]string{"Date": "Mon, 02 Mar 2026 10:00:00 GMT", "Retry-After": "Mon, 02 Mar 2026 09:00:00 GMT"},
+			func(d time.Duration) bool { return d == 0 },
+		},
+		{"a year", map[string]string{"Retry-After": "31536000"}, func(d time.Duration) bool { return d == upstream.MaxRetryAfter }},
 	} {
 		c := config("http://host/v1")
 		c.HTTP = fake(func(*call) reply { return reply{status: 429, header: tt.header} })

@@ -31,7 +31,7 @@ type Error struct {
 	Code       string
 	RetryAfter time.Duration // capped at MaxRetryAfter; < 0: not said
 	Begun      bool          // an event was handed to OnData
-	NoCall     bool          // the target had no slot free: it was not called
+	NoCall     bool          // the target was not called: it had no slot free, or asked to be left alone
 	// Reason tells an operator what happened, in a few words of a closed list,
 	// such as "no first event" or "body too long".
 	Reason string
@@ -173,7 +173,8 @@ func classOf(status int) queue.Class {
 }
 
 // retryAfter reads Retry-After-Ms and Retry-After, seconds or a date; -1: not
-// said, or nonsense. It never returns more than MaxRetryAfter.
+// said, or nonsense. It never returns more than MaxRetryAfter. A date is meant by
+// the clock that the answer itself is dated by, which may be off from this host's.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	if d, ok := span(h.Get("Retry-After-Ms"), time.Millisecond); ok {
 		return d
@@ -183,6 +184,9 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		return d
 	}
 	if at, err := http.ParseTime(v); err == nil {
+		if dated, err := http.ParseTime(h.Get("Date")); err == nil {
+			now = dated
+		}
 		return min(max(at.Sub(now), 0), MaxRetryAfter)
 	}
 	return -1

@@ -36,9 +36,10 @@ type health struct {
 	// many that ran at the same time.
 	waves  int
 	waveAt time.Time
-	// limitedUntil is the part of coolUntil that is due to rate limits which this
-	// host was told of itself.
-	limitedUntil time.Time
+	// A rate limit that says for how long: until then nothing is called. Others
+	// are told of askedUntil, which this host was told by the target itself, not of
+	// toldUntil, which others were.
+	askedUntil, toldUntil time.Time
 }
 
 // A view is the health at one moment.
@@ -91,7 +92,7 @@ func (h *health) bad(began, now time.Time, err *Error) {
 	}
 	var cool time.Duration
 	switch {
-	case err.RetryAfter >= 0:
+	case err.RetryAfter > 0:
 		cool = err.RetryAfter
 	case err.Class == queue.RateLimited:
 		cool = doubled(baseCooldown, h.waves-1)
@@ -100,10 +101,14 @@ func (h *health) bad(began, now time.Time, err *Error) {
 	case err.Status >= http.StatusInternalServerError:
 		cool = doubled(baseCooldown/2, h.waves-1)
 	}
-	if until := now.Add(min(cool, maxCooldown)); cool > 0 {
+	asked := err.Class == queue.RateLimited && err.RetryAfter > 0 // capped where it was read
+	if !asked {
+		cool = min(cool, maxCooldown)
+	}
+	if until := now.Add(cool); cool > 0 {
 		h.coolUntil = later(h.coolUntil, until)
-		if err.Class == queue.RateLimited {
-			h.limitedUntil = later(h.limitedUntil, until)
+		if asked {
+			h.askedUntil = later(h.askedUntil, until)
 		}
 	}
 	// A rate limit is an answer: the target is busy, not broken.
@@ -116,14 +121,21 @@ func (h *health) bad(began, now time.Time, err *Error) {
 func (h *health) cool(until time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.coolUntil = later(h.coolUntil, until)
+	h.coolUntil, h.toldUntil = later(h.coolUntil, until), later(h.toldUntil, until)
 }
 
-// limited returns how long the target yet asked this host to leave it alone.
-func (h *health) limited(now time.Time) time.Duration {
+// asked returns how long the target yet asked this host to leave it alone.
+func (h *health) asked(now time.Time) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return max(0, h.limitedUntil.Sub(now))
+	return max(0, h.askedUntil.Sub(now))
+}
+
+// barred returns how long the target yet asked any host to leave it alone.
+func (h *health) barred(now time.Time) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return max(0, later(h.askedUntil, h.toldUntil).Sub(now))
 }
 
 func later(a, b time.Time) time.Time {
@@ -188,22 +200,22 @@ func (c *Client) Available(model string) (open bool, wait time.Duration) {
 }
 
 // Cooldowns returns how long each target yet asked this host to leave it alone,
-// by rate limits in answers to this host's own calls. Others need not be told of
-// what Cool was told.
+// by a rate limit that said for how long. Others need not be told of what Cool
+// was told.
 func (c *Client) Cooldowns() map[string]time.Duration {
 	now, all := time.Now(), map[string]time.Duration{}
 	for id, e := range c.endpoints {
-		if left := e.health.limited(now); left > 0 {
+		if left := e.health.asked(now); left > 0 {
 			all[id] = left
 		}
 	}
 	return all
 }
 
-// Cool lets target cool down for d, at most for 5 min, since another host was
-// told so. It never makes a cooldown shorter.
+// Cool leaves target alone for d, at most for MaxRetryAfter, since another host
+// was asked to. It never makes a cooldown shorter.
 func (c *Client) Cool(target string, d time.Duration) {
 	if e := c.endpoints[target]; e != nil && d > 0 {
-		e.health.cool(time.Now().Add(min(d, maxCooldown)))
+		e.health.cool(time.Now().Add(min(d, MaxRetryAfter)))
 	}
 }

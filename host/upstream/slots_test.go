@@ -238,12 +238,71 @@ func TestCooldowns(t *testing.T) {
 		check("told of more", false, time.Minute, map[string]time.Duration{"up/real": time.Minute})
 		<-time.After(time.Minute)
 		check("a minute later", true, 0, nil)
-		if left := time.Duration(cl.Candidates("m")[1].CooldownMS) * time.Millisecond; left != 4*time.Minute {
-			t.Errorf("what others say lasts for %v more, want 4m: 5 minutes at most", left)
+		if left := time.Duration(cl.Candidates("m")[1].CooldownMS) * time.Millisecond; left != 59*time.Minute {
+			t.Errorf("what others say lasts for %v more, want 59m: an hour at most", left)
+		}
+		for _, answer := range []reply{{status: 429}, {status: 429, header: map[string]string{"Retry-After": "0"}}} {
+			do("up/real", reply{body: `{}`})
+			do("up/real", answer)
+			check("its own guess", false, time.Second, nil)
+			<-time.After(time.Minute)
 		}
 		if open, wait := cl.Available("none"); open || wait != 0 {
 			t.Errorf("a model without targets: got %v, %v", open, wait)
 		}
+	})
+}
+
+// A rate limit that says for how long parks its target: nothing is called until
+// then, by hosts that were only told of it neither, and no longer. The limit that
+// another call is told meanwhile takes effect on those that wait for its slot.
+func TestRateLimitParksTheTarget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls, answers := 0, reply{}
+		c := config("http://host/v1")
+		s := &slots{free: 1}
+		c.Slots = s
+		c.HTTP = fake(func(*call) reply { calls++; return answers })
+		cl := client(t, c)
+		parked := func(when string, left time.Duration) {
+			t.Helper()
+			calls = 0
+			was, asked := cl.Candidates("m")[0].ErrorRate, len(s.asked)
+			e := do(t, cl, plainBody, nil)
+			if e == nil || !e.NoCall || e.Class != queue.RateLimited || e.Status != 429 || e.RetryAfter != left || calls != 0 {
+				t.Errorf("%s: got %+v and %d calls; want none, to come back in %v", when, e, calls, left)
+			}
+			if now := cl.Candidates("m")[0].ErrorRate; now > was {
+				t.Errorf("%s: the error rate is %v, was %v", when, now, was)
+			}
+			if free, _ := s.now(); free != 1 || s.wait == 0 && len(s.asked) != asked {
+				t.Errorf("%s: %d slots are free, %d asked for; want 1, none", when, free, len(s.asked)-asked)
+			}
+		}
+		open := func(when string) {
+			t.Helper()
+			calls, answers = 0, reply{body: `{}`}
+			if e := do(t, cl, plainBody, nil); e != nil || calls != 1 {
+				t.Errorf("%s: got %v, want a call", when, e)
+			}
+		}
+		answers = reply{status: 429, header: map[string]string{"Retry-After": "1200"}}
+		_ = do(t, cl, plainBody, nil)
+		parked("at once", 20*time.Minute)
+		<-time.After(20*time.Minute - time.Millisecond)
+		parked("at the last moment", time.Millisecond)
+		<-time.After(time.Millisecond)
+		open("when it is over")
+		cl.Cool("up/real", time.Minute)
+		parked("told by another host", time.Minute)
+		<-time.After(time.Minute)
+		for _, answers = range []reply{{status: 429}, {status: 503, header: map[string]string{"Retry-After": "60"}}} {
+			_ = do(t, cl, plainBody, nil)
+			open("what is no rate limit that says for how long")
+		}
+		s.wait = time.Second // for a slot
+		defer time.AfterFunc(time.Second/2, func() { cl.Cool("up/real", time.Minute) }).Stop()
+		parked("while it waited for a slot", time.Minute-time.Second/2)
 	})
 }
 

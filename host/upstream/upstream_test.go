@@ -133,9 +133,15 @@ func TestHealth(t *testing.T) {
 		for range 5 {
 			do(reply{status: 429, header: map[string]string{"Retry-After": "3600"}})
 		}
-		if healthy, _, cooldown := now(); !healthy || cooldown != 5*time.Minute {
-			t.Errorf("after many 429: got %v, %v; want healthy, cooling for 5m", healthy, cooldown)
+		if healthy, _, cooldown := now(); !healthy || cooldown != time.Hour {
+			t.Errorf("after many 429: got %v, %v; want healthy, cooling for an hour", healthy, cooldown)
 		}
+		time.Sleep(time.Hour)
+		do(reply{status: 503, header: map[string]string{"Retry-After": "3600"}})
+		if _, _, cooldown := now(); cooldown != 5*time.Minute {
+			t.Errorf("after a 503 for an hour: got %v, want 5m", cooldown)
+		}
+		time.Sleep(time.Hour)
 		if do(reply{status: 429}); last.Class != queue.RateLimited || last.RetryAfter >= 0 {
 			t.Errorf("got %+v, want a rate limit without a wait", last)
 		}

@@ -61,7 +61,7 @@ func sampleRequest() abi.RequestInfo {
 	}
 	return abi.RequestInfo{
 		ID: "00000000000070008000000000000000", Tenant: long("tenant-"), Path: "/v1/chat/completions", Model: long("model-"),
-		Tier: "default", AgeMS: 1_000_000, DeadlineInMS: 60_000, InputBytes: 1_000_000, MaxOutputTokens: 100_000, ToolCount: 128,
+		Tier: "default", Queued: true, AgeMS: 1_000_000, DeadlineInMS: 60_000, InputBytes: 1_000_000, MaxOutputTokens: 100_000, ToolCount: 128,
 		Modalities: []string{"text", "image", "audio", "file"}, Metadata: metadata,
 	}
 }

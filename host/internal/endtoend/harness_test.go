@@ -117,7 +117,8 @@ type site struct {
 	store string        // URL in place of the rig's
 	skew  time.Duration // of its wall clock
 	slots int
-	quiet bool // without notifications
+	quiet bool   // without notifications
+	hears string // URL to listen on in place of the store's
 }
 
 // outside is a server that counts what is posted to it.
@@ -161,6 +162,9 @@ func (r *rig) config(at site) string {
 	}
 	if at.quiet {
 		fmt.Fprintf(&b, "notify: \"off\"\n")
+	}
+	if at.hears != "" {
+		fmt.Fprintf(&b, "notify: %q\n", at.hears)
 	}
 	fmt.Fprintf(&b, "upstreams:\n  - name: up\n    kind: openai\n    base_url: %q\n    api_key_env: %s\n", r.upstream.URL(), siteVariable)
 	if r.limit > 0 {
@@ -454,14 +458,20 @@ func (r *rig) record(id string) store.Record {
 // happens in other processes.
 func (r *rig) eventually(what string, ok func() bool) {
 	r.Helper()
+	r.within(time.Minute, what, ok)
+}
+
+// within waits until ok, for so long at most.
+func (r *rig) within(most time.Duration, what string, ok func() bool) {
+	r.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(60 * time.Second)
+	limit := time.After(most)
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-limit:
-			r.Fatalf("%s: not within 60 s", what)
+			r.Fatalf("%s: not within %s", what, most)
 		}
 	}
 }

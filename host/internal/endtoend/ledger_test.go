@@ -180,8 +180,8 @@ func (l *ledger) checkMoves(f *life) {
 				m.state == queue.Processing && m.attempt == 1 && m.work != 0)
 		case m.was == m.state: // a canceled one was let go of
 			legal = legal && m.state == queue.Canceled && m.attempt == attempt && m.workerWas != 0 && m.work == 0
-		case m.state == queue.Claimed:
-			legal = legal && m.was == queue.Pending && m.attempt == attempt+1 && m.work != 0
+		case m.was == queue.Pending && (m.state == queue.Claimed || m.state == queue.Processing): // claimed, or claimed and begun at once
+			legal = legal && m.attempt == attempt+1 && m.work != 0
 		default:
 			legal = legal && m.attempt == attempt && moves(m.was, m.state)
 		}

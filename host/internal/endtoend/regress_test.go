@@ -53,7 +53,7 @@ create function hold_claim() returns trigger language plpgsql as $$ begin
 	return new;
 end $$;
 create trigger hold_claim before update on request for each row
-	when (old.state = 0 and new.state = 1) execute function hold_claim();
+	when (old.state = 0 and new.worker is not null) execute function hold_claim();
 select pg_advisory_lock(4711)`
 
 // TestU5FencedOutStartNeverDispatches lets a host learn of its claim only when
@@ -80,7 +80,7 @@ func TestU5FencedOutStartNeverDispatches(t *testing.T) {
 			t.Errorf("attempt %d, reaps %d; want 2, 1", found.Attempt, found.Reaps)
 		}
 	})
-	t.Run("canceled", func(t *testing.T) { // the host still has its lease
+	t.Run("canceled", func(t *testing.T) { // the host still has its lease: what it begins, it breaks off
 		r, proxy, _, id, rec := claimedUnknown(t, 20*time.Second)
 		key, err := queue.ParseID(id)
 		if err != nil {
@@ -91,8 +91,13 @@ func TestU5FencedOutStartNeverDispatches(t *testing.T) {
 		}
 		proxy.Release()
 		r.eventually("the first host lets go", func() bool { return r.record(id).Worker == 0 })
-		if got := sitesOf(rec.of(id)); got != "" {
-			t.Errorf("called by %q; want nobody", got)
+		for i, c := range rec.of(id) {
+			if i > 0 || c.whole {
+				t.Errorf("%+v: want at most one call, broken off", c)
+			}
+		}
+		if found := r.record(id); found.State != queue.Canceled || found.Result != nil || len(found.Usage) > 0 {
+			t.Errorf("%s, result %v, usage %v; want canceled and nothing more", found.State, found.Result, found.Usage)
 		}
 	})
 }
@@ -117,7 +122,13 @@ func (r *rig) writer() store.Driver {
 // loop: nothing but its start is written before the call.
 func claimedUnknown(t *testing.T, lease time.Duration) (r *rig, proxy *fleet.Proxy, first *host, id string, rec *recorder) {
 	rec = &recorder{}
-	r = newRig(t, testdb.Postgres(t), rec.script(func(int, demo.Request) demo.Turn { return demo.Turn{Text: "once"} }))
+	r = newRig(t, testdb.Postgres(t), rec.script(func(_ int, req demo.Request) demo.Turn {
+		turn := demo.Turn{Text: "once"}
+		if strings.HasSuffix(req.Header.Get("Authorization"), "first") && strings.Contains(string(req.Body), "question 1") {
+			turn.Gate = make(chan struct{})
+		}
+		return turn
+	}))
 	r.lease = lease.String()
 	proxy, through := r.proxied()
 	first = r.startAt(site{name: "first", store: through})
@@ -149,7 +160,7 @@ func claimedUnknown(t *testing.T, lease time.Duration) (r *rig, proxy *fleet.Pro
 	if _, err := db.Exec("select pg_advisory_unlock(4711)"); err != nil {
 		t.Fatal(err)
 	}
-	r.eventually("it has claimed it", func() bool { return r.record(id).State == queue.Claimed })
+	r.eventually("it has claimed it", func() bool { return r.record(id).State.Owned() })
 	return r, proxy, first, id, rec
 }
 

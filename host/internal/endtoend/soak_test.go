@@ -80,7 +80,8 @@ func testFleet(t *testing.T, total int, over time.Duration) {
 	c.run(asked)
 	<-asked
 	for left := math.MaxInt; left > 0; {
-		r.eventually(fmt.Sprintf("fewer than %d requests are open", left), func() bool {
+		// One that met several bursts of errors waits for minutes.
+		r.within(5*time.Minute, fmt.Sprintf("fewer than %d requests are open", left), func() bool {
 			n, err := a.open()
 			if err != nil || n >= left {
 				return false

@@ -9,10 +9,10 @@ import (
 	"github.com/casemate/casemate/host/store/storetest"
 )
 
-// TestDriverPgBouncer is the suite through PgBouncer in transaction mode: no
-// state of a session is relied upon.
+// TestDriverPgBouncer is what may differ through PgBouncer in transaction mode:
+// no state of a session is relied upon.
 func TestDriverPgBouncer(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Driver {
+	storetest.Modes(t, func(t *testing.T) store.Driver {
 		pooled, _ := testdb.PgBouncer(t)
 		return open(t, unprepared(t, pooled))
 	})

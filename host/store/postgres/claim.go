@@ -30,21 +30,16 @@ select set_config('idle_in_transaction_session_timeout', '10s', true), set_confi
 // no cap is set meanwhile.
 const guardCaps = guardLong + `, pg_advisory_xact_lock_shared($1)`
 
-// defaultWindow is how soon a head that is urgent is due.
-const defaultWindow = 10 * time.Minute
-
 // Claim serves the ready models in turn, in a random order, and gives each its
 // share of what is left. What an earlier transaction of it claimed is returned
 // even when a later one fails.
 func (d *driver) Claim(ctx context.Context, c store.ClaimRequest) (claims []queue.Claim, err error) {
-	if c.Window <= 0 {
-		c.Window = defaultWindow
-	}
+	c = c.WithDefaults()
 	asks := newAsks(c)
 	err = d.call(ctx, "claim", func(ctx context.Context) error {
 		return d.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) (err error) {
 			key := asksKey(asks)
-			if ready := d.marks.recall(key, asks); len(ready) > 0 {
+			if ready := d.marks.recall(key, asks); len(ready) > 0 && c.Urgent == 0 {
 				claims, err = d.claimAll(ctx, conn, ready, c)
 			}
 			if err != nil || len(claims) > 0 {
@@ -74,7 +69,7 @@ func (d *driver) recallIfFull(key string, full bool, err error) error {
 	return err
 }
 
-// asksKey tells claims apart that ask the same models for the same.
+// asksKey tells claims apart that ask different models.
 func asksKey(asks []*ask) string {
 	var b strings.Builder
 	for _, a := range asks {
@@ -220,7 +215,14 @@ func (a *ask) queue(b *pgx.Batch, query string, n, lanes int, vtime float64, wit
 	if query != claimFair {
 		limit = quantum
 	}
-	b.Queue(query, a.model, n, c.Worker, lanes, vtime, within, limit, a.to, a.within, c.Start).Query(func(rows pgx.Rows) error {
+	sql := query
+	switch {
+	case a.to == nil && query == claimFair:
+		sql = claimFairOwn
+	case a.to == nil && query == claimUrgent:
+		sql = claimUrgentOwn
+	}
+	b.Queue(sql, a.model, n, c.Worker, lanes, vtime, within, limit, a.to, a.within, c.Start).Query(func(rows pgx.Rows) error {
 		var more bool
 		var touched int
 		var mark *float64

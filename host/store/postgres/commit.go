@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/casemate/casemate/host/queue"
@@ -121,14 +122,7 @@ func (p *plan) commit(ctx context.Context, conn *pgxpool.Conn) error {
 	if len(e.decisions) > 0 {
 		b.Queue(upsertDecisions, e.decisionArgs()...)
 	}
-	if len(e.closed) > 0 {
-		b.Queue(closeSteps, ranged(e.closed)...)
-	}
-	if len(e.forgotten) > 0 {
-		for _, q := range []string{forgetBodies, forgetSteps, forgetEvents, forgetQuestions} {
-			b.Queue(q, ranged(e.forgotten)...)
-		}
-	}
+	queueEnds(&b, e.closed, e.forgotten)
 	if len(e.removed) > 0 {
 		b.Queue(removeRequest, e.removed)
 	}
@@ -157,5 +151,18 @@ func (p *plan) queueShared(b *pgx.Batch) {
 	p.queueKV(b)
 	if c := &e.usage; len(c.ids) > 0 {
 		b.Queue(insertUsage, c.ids, c.scopes, c.ordinals, c.tries, c.tenants, c.models, c.targets, c.inputs, c.outputs, c.cached, c.cacheWrites, c.reason)
+	}
+}
+
+// queueEnds queues what becomes of requests that ended otherwise than by their
+// plan, and of those that ended and are not stored.
+func queueEnds(b *pgx.Batch, closed, forgotten []pgtype.UUID) {
+	if len(closed) > 0 {
+		b.Queue(closeSteps, ranged(closed)...)
+	}
+	if len(forgotten) > 0 {
+		for _, q := range []string{forgetBodies, forgetSteps, forgetEvents, forgetQuestions} {
+			b.Queue(q, ranged(forgotten)...)
+		}
 	}
 }

@@ -142,6 +142,9 @@ func (p *plan) move(m *store.Move, o *owner) {
 	if m.To == queue.Processing {
 		c.started = true
 	}
+	if m.To == queue.Canceled && o.worker != 0 {
+		p.stopped = append(p.stopped, o.worker)
+	}
 	if m.To == queue.Waiting {
 		c.delay = m.Delay
 	}

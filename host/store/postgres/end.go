@@ -11,6 +11,10 @@ import (
 	"github.com/casemate/casemate/host/store"
 )
 
+// lockCanceled is a statement of its own, so that the next one sees what was
+// written while this one waited: what is not stored must be gone, all of it.
+const lockCanceled = `select from request where id = $1 for no key update`
+
 // cancelRequest compares the state under the lock of its own update, so of a
 // cancel and an outcome the one that commits first stands.
 const cancelRequest = `
@@ -32,6 +36,7 @@ func (d *driver) Cancel(ctx context.Context, tenant string, id queue.ID) (r stor
 	var b pgx.Batch
 	b.Queue("begin")
 	b.Queue(guardLong)
+	b.Queue(lockCanceled, uuid(id))
 	b.Queue(cancelRequest, uuid(id), from, tenant).QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
 	b.Queue(selectRequest, uuid(id), tenant).QueryRow(func(row pgx.Row) error { return scanRecord(row, id, &r) })
 	b.Queue("commit")

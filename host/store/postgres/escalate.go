@@ -14,8 +14,8 @@ from unnest($1::text[], $2::text[], $3::bigint[]) as x(model, other, within)
 cross join lateral (
 	select tenant from lane
 	where model = x.model and ready and not parked and head_deadline < now() + x.within * interval '1 microsecond'
-	order by head_deadline, id limit $4) a
-where not coalesce((select true from lane b where b.model = x.other and b.tenant = a.tenant), false)`
+		and not coalesce((select true from lane b where b.model = x.other and b.tenant = lane.tenant), false)
+	order by head_deadline, id limit $4) a`
 
 // makeOthers makes the missing lanes that a claim of n may escalate to.
 func (d *driver) makeOthers(ctx context.Context, conn *pgxpool.Conn, asks []*ask, n int) error {
@@ -43,5 +43,5 @@ func (d *driver) makeOthers(ctx context.Context, conn *pgxpool.Conn, asks []*ask
 	if err != nil || len(missing) == 0 {
 		return err
 	}
-	return d.laneIDs(ctx, missing)
+	return d.laneIDs(ctx, conn, missing)
 }

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/casemate/casemate/host/internal/testdb"
 	"github.com/casemate/casemate/host/store"
@@ -53,60 +55,92 @@ func TestPlansOfClaims(t *testing.T) {
 	run(`insert into lane (tenant, model) select 't' || i, 'm' from generate_series(1, 200) i`)
 	within, other := time.Hour.Microseconds(), "other"
 	claims := map[string][]any{
-		"fair":   {"m", 50, pulse.Worker, 10, 0.0, nil, 1_000_000, nil, nil, true},
-		"urgent": {"m", 10, pulse.Worker, 10, 0.0, within, 5, nil, nil, true},
-		"near":   {"m", 10, pulse.Worker, 10, 0.0, within, 5, other, within, true},
-		"probe":  {pulse.Worker, []string{"m"}, []float64{0}, []*int64{nil}, within},
+		"fair":      {"m", 50, pulse.Worker, 10, 0.0, nil, 1_000_000, other, within, true},
+		"fairOwn":   {"m", 50, pulse.Worker, 10, 0.0, nil, 1_000_000, nil, nil, true},
+		"urgent":    {"m", 10, pulse.Worker, 10, 0.0, within, 5, other, within, true},
+		"urgentOwn": {"m", 10, pulse.Worker, 10, 0.0, within, 5, nil, nil, true},
+		"near":      {"m", 10, pulse.Worker, 10, 0.0, within, 5, other, within, true},
+		"others":    {[]string{"m"}, []string{other}, []int64{within}, 10},
+		"probe":     {pulse.Worker, []string{"m"}, []float64{0}, []*int64{nil}, within},
 	}
+	grow(t, conn, claims, []bool{true, false}, func(from, to int) string { return fmt.Sprintf(fill, from, to) })
+}
+
+// grow explains statements when there are 10,000 requests and when there are
+// 100,000: they touch about as many pages.
+func grow(t *testing.T, conn *pgx.Conn, statements map[string][]any, guards []bool, fill func(from, to int) string) {
+	t.Helper()
 	small := make(map[string]int)
-	for i, n := range []int{0, 10_000, 100_000} {
-		if i > 0 {
-			run(fmt.Sprintf(fill, []int{1, 10_001}[i-1], n))
+	from := 1
+	for _, n := range []int{10_000, 100_000} {
+		if _, err := conn.PgConn().Exec(t.Context(), fill(from, n)).ReadAll(); err != nil {
+			t.Fatal(err)
 		}
-		for name, args := range claims {
-			if i == 0 {
-				continue
-			}
-			for _, guarded := range []bool{true, false} {
+		for name, args := range statements {
+			for _, guarded := range guards {
 				p := explain(t, conn, guarded, postgres.Statements[name], args)
 				for _, bad := range p.bad() {
 					t.Errorf("%s of %d, guarded %t: %s\n%s", name, n, guarded, bad, p)
 				}
-				if i == 1 {
+				if from == 1 {
 					small[name] = max(small[name], p.buffers())
 				} else if got := p.buffers(); got == 0 || got > 2*small[name]+50 {
 					t.Errorf("%s, guarded %t: %d buffers of %d requests, %d of a tenth\n%s", name, guarded, got, n, small[name], p)
 				}
 			}
 		}
+		from = n + 1
 	}
 }
 
 // plan is the text of an explained plan.
 type plan string
 
-// explain runs a statement and takes it back.
+// explain runs a statement and takes it back: guarded, by the plan for any
+// parameters, else by one for these.
 func explain(t *testing.T, conn *pgx.Conn, guarded bool, query string, args []any) plan {
 	t.Helper()
-	tx, err := conn.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tx.Rollback(context.WithoutCancel(t.Context()))
-	if guarded {
-		if _, err := tx.Exec(t.Context(), postgres.Guard); err != nil {
-			t.Fatal(err)
+	run := func(sql string) []*pgconn.Result {
+		t.Helper()
+		results, err := conn.PgConn().Exec(t.Context(), sql).ReadAll()
+		if err != nil {
+			t.Fatalf("%s: %v", sql, err)
 		}
+		return results
 	}
-	rows, err := tx.Query(t.Context(), "explain (analyze, buffers, costs off, timing off) "+query, args...)
-	if err != nil {
-		t.Fatal(err)
+	run("begin")
+	if guarded {
+		run(postgres.Guard)
 	}
-	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatalf("%s: %v", query, err)
+	run("prepare explained as " + query)
+	values := make([]string, len(args))
+	for i, a := range args {
+		values[i] = literal(a)
 	}
+	var lines []string
+	for _, row := range run("explain (analyze, buffers, costs off, timing off) execute explained(" + strings.Join(values, ", ") + ")")[0].Rows {
+		lines = append(lines, string(row[0]))
+	}
+	run("rollback")
+	run("deallocate explained")
 	return plan(strings.Join(lines, "\n"))
+}
+
+// literal writes an argument in SQL.
+func literal(a any) string {
+	switch v := reflect.ValueOf(a); {
+	case a == nil, v.Kind() == reflect.Pointer && v.IsNil():
+		return "null"
+	case v.Kind() == reflect.Pointer:
+		return literal(v.Elem().Interface())
+	case v.Kind() == reflect.Slice:
+		all := make([]string, v.Len())
+		for i := range all {
+			all[i] = strings.Trim(literal(v.Index(i).Interface()), "'")
+		}
+		return "'{" + strings.Join(all, ",") + "}'"
+	}
+	return fmt.Sprintf("'%v'", a)
 }
 
 var (

@@ -48,12 +48,17 @@ where g.tenant = k.tenant`
 // holds is left to the sweep: to wait for it here could be to wait in a circle.
 const openGated = `
 with k as materialized (
-	select lane.id from lane join tenant_gate g on g.tenant = lane.tenant
+	select lane.id, lane.model from lane join tenant_gate g on g.tenant = lane.tenant
 	where lane.gated and lane.tenant = any($1::text[]) and ` + gateRoom + ` > 0
-	order by lane.id for no key update of lane skip locked)
+	order by lane.id for no key update of lane skip locked)` + openLocked
+
+// openLocked opens the lanes of k, which are locked.
+const openLocked = `,
+m as materialized (select model, ` + virtualTimeOfModel + ` as vtime from (select distinct model from k) lane)
 update lane set gated = false, parked = ` + laneRoom + ` <= 0 or ` + limited + `,
-	vtime = case when ` + laneRoom + ` <= 0 or ` + limited + ` then lane.vtime else ` + virtualTime + ` end
-from k where lane.id = k.id`
+	vtime = case when ` + laneRoom + ` <= 0 or ` + limited + ` then lane.vtime else greatest(lane.vtime, m.vtime) end
+from k join m on m.model = k.model
+where lane.id = k.id`
 
 // slots are those of a lane with a cap, or of a gate.
 type slots struct {

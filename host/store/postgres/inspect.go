@@ -31,22 +31,27 @@ select t.id, t.limit_calls, greatest(coalesce(t.parked_until - now(), interval '
 from target t left join (target_share s join worker w on w.id = s.worker and not w.reaped) on s.target = t.id
 group by t.id order by t.id collate "C"`
 
-// selectHolder finds who has the oldest snapshot. A replication slot does not
-// say since when.
+// selectHolder finds who keeps dead rows for longest. Who wrote and idles does
+// that without a snapshot. A replication slot, or a standby, does not say since
+// when: it is told of only where nobody has done so for a minute. A role that may
+// not see what others do is told so.
 const selectHolder = `
-select since, holder from (
-	select age(backend_xmin) as xids, now() - coalesce(xact_start, backend_start) as since,
+select since, holder || case when pg_has_role('pg_read_all_stats', 'usage') then '' else ' (sessions of other roles are hidden from this one: grant pg_read_all_stats to it)' end
+from (
+	select greatest(age(backend_xmin), age(backend_xid)) as xids, coalesce(now() - xact_start, interval '0') as since,
 		format('%s (pid %s, user %s, %s): %s', coalesce(nullif(application_name, ''), backend_type), pid, usename, state, left(query, 80)) as holder
 	from pg_stat_activity
-	where backend_xmin is not null and pid <> pg_backend_pid() and backend_type <> 'autovacuum worker'
+	where (backend_xmin is not null or backend_xid is not null) and pid <> pg_backend_pid() and backend_type <> 'autovacuum worker'
 		and (datname = current_database() or datname is null)
 	union all
 	select age(transaction), now() - prepared, format('prepared transaction %s', gid)
 	from pg_prepared_xacts where database = current_database()
 	union all
 	select age(coalesce(xmin, catalog_xmin)), interval '0', format('replication slot %s, %s transactions behind', slot_name, age(coalesce(xmin, catalog_xmin)))
-	from pg_replication_slots where coalesce(xmin, catalog_xmin) is not null) as x
-order by xids desc, since desc limit 1`
+	from pg_replication_slots where coalesce(xmin, catalog_xmin) is not null
+	union all
+	select -1, interval '0', 'nobody' where not pg_has_role('pg_read_all_stats', 'usage')) as x
+order by since >= interval '1 min' desc, xids desc, since desc limit 1`
 
 // selectTables and selectIndexes count partitions with their table.
 const selectTables = `

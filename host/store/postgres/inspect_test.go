@@ -1,6 +1,9 @@
 package postgres_test
 
 import (
+	"context"
+	"crypto/rand"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +12,7 @@ import (
 	"github.com/casemate/casemate/host/internal/testdb"
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/store"
+	"github.com/casemate/casemate/host/store/postgres"
 )
 
 func TestInspect(t *testing.T) {
@@ -82,5 +86,58 @@ func TestInspectFindsInvalidIndexes(t *testing.T) {
 	}
 	if !slices.ContainsFunc(r.Indexes, func(i store.IndexStat) bool { return i.Name == "broken" && i.Table == "request" }) {
 		t.Errorf("got indexes %+v, want the broken one among them", r.Indexes)
+	}
+}
+
+// TestInspectFindsWritersWithoutSnapshot: a transaction that wrote and now idles
+// keeps dead rows as one that reads does.
+func TestInspectFindsWritersWithoutSnapshot(t *testing.T) {
+	u := testdb.Postgres(t)
+	d := open(t, u)
+	defer d.Close()
+	c := connect(t, u)
+	exec(t, c, `create table mine (n int)`, `begin`, `insert into mine values (1)`)
+	enqueue(t, d)
+	r, err := d.Inspect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.OldestSnapshot <= 0 || !strings.Contains(r.Holder, "insert into mine") {
+		t.Errorf("got %s of %q, want the idle transaction", r.OldestSnapshot, r.Holder)
+	}
+}
+
+// TestInspectAsAnOrdinaryUser: who may not see what other roles do is told at
+// least who has the oldest snapshot, and the rest of the report.
+func TestInspectAsAnOrdinaryUser(t *testing.T) {
+	u := testdb.Postgres(t)
+	c := connect(t, u)
+	role := "plain_" + strings.ToLower(rand.Text())
+	exec(t, c, `create role `+role+` login`, `grant create, usage on schema public to `+role)
+	t.Cleanup(func() {
+		_, _ = c.Exec(context.WithoutCancel(t.Context()), `rollback; drop owned by `+role+` cascade; drop role `+role)
+	})
+	parsed, err := url.Parse(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed.User = url.User(role)
+	d := open(t, parsed.String())
+	defer d.Close()
+	enqueue(t, d)
+	exec(t, c, `begin isolation level repeatable read`, `select count(*) from request`)
+	enqueue(t, d)
+	r, err := d.Inspect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Schema < 3 || !strings.Contains(r.Holder, "pg_read_all_stats") {
+		t.Errorf("got schema %d and holder %q, want a word on what hides its age", r.Schema, r.Holder)
+	}
+	if _, err := d.Sweep(t.Context(), store.SweepRequest{Reap: true, Keep: kept}); err != nil {
+		t.Errorf("Sweep: %v", err)
+	}
+	if _, _, err := postgres.Scratch(t.Context(), parsed.String()); err == nil || !strings.Contains(err.Error(), "grant create on database") {
+		t.Errorf("Scratch: got %v, want what to grant", err)
 	}
 }

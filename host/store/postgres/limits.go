@@ -84,10 +84,7 @@ const deleteGate = `delete from tenant_gate where tenant = $1`
 // none that is held here.
 const ungate = `
 with k as materialized (
-	select lane.id from lane where lane.gated and lane.tenant = $1 order by lane.id for no key update)
-update lane set gated = false, parked = ` + laneRoom + ` <= 0 or ` + limited + `,
-	vtime = case when ` + laneRoom + ` <= 0 or ` + limited + ` then lane.vtime else ` + virtualTime + ` end
-from k where lane.id = k.id`
+	select lane.id, lane.model from lane where lane.gated and lane.tenant = $1 order by lane.id for no key update)` + openLocked
 
 func queueGate(b *pgx.Batch, g queue.Gate) {
 	if g.Cap == 0 {

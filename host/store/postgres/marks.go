@@ -23,7 +23,7 @@ type marks struct {
 
 // busy are the models that had something when a claim looked.
 type busy struct {
-	urgent map[string]bool // by model
+	models map[string]bool
 	seen   time.Time
 }
 
@@ -35,9 +35,9 @@ func (m *marks) remember(key string, ready []*ask) {
 	if key == "" {
 		return
 	}
-	k := busy{urgent: make(map[string]bool, len(ready)), seen: time.Now()}
+	k := busy{models: make(map[string]bool, len(ready)), seen: time.Now()}
 	for _, a := range ready {
-		k.urgent[a.model] = a.urgent
+		k.models[a.model] = true
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -57,8 +57,8 @@ func (m *marks) recall(key string, asks []*ask) (ready []*ask) {
 		return nil
 	}
 	for _, a := range asks {
-		if urgent, ok := k.urgent[a.model]; ok {
-			a.urgent, a.mark = urgent, m.get(a.model)
+		if k.models[a.model] {
+			a.mark = m.get(a.model)
 			ready = append(ready, a)
 		}
 	}

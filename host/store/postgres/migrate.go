@@ -68,6 +68,9 @@ func (d *driver) migrate(ctx context.Context) error {
 	}
 }
 
+// errOlder marks a schema that is to be migrated first.
+var errOlder = errors.New("database is older than this binary")
+
 // check refuses a schema that is not this binary's.
 func (d *driver) check(ctx context.Context) error {
 	files, err := migrationFiles()
@@ -80,8 +83,10 @@ func (d *driver) check(ctx context.Context) error {
 		return err
 	case have > len(files):
 		return outdated(have, len(files))
+	case have == 0:
+		return fmt.Errorf("it has no tables of casemate: check that the URL is right, or start a host, which makes them: %w", errOlder)
 	case have < len(files):
-		return fmt.Errorf("its schema has version %d and this binary needs %d: start a server of this version, which migrates it, or use an older binary", have, len(files))
+		return fmt.Errorf("its schema has version %d and this binary needs %d: start a server of this version, which migrates it, or use an older binary: %w", have, len(files), errOlder)
 	}
 	return nil
 }

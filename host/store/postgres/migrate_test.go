@@ -209,7 +209,7 @@ func TestReadOnly(t *testing.T) {
 
 func TestReadOnlyMigratesNothing(t *testing.T) {
 	empty := testdb.Postgres(t)
-	if _, err := readOnly(t, empty); err == nil || !strings.Contains(err.Error(), "version 0") {
+	if _, err := readOnly(t, empty); err == nil || !strings.Contains(err.Error(), "check that the URL is right") || errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("an empty database: got %v", err)
 	}
 	if n := one[int](t, empty, `select count(*)::int from pg_class where relname = 'schema_migration'`); n != 0 {
@@ -217,7 +217,7 @@ func TestReadOnlyMigratesNothing(t *testing.T) {
 	}
 	older := testdb.Postgres(t)
 	migrated(t, older)
-	if _, err := readOnly(t, older); err == nil || errors.Is(err, store.ErrOutdated) || !strings.Contains(err.Error(), "version 2 and this binary needs") {
+	if _, err := readOnly(t, older); err == nil || errors.Is(err, store.ErrOutdated) || errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "version 2 and this binary needs") {
 		t.Errorf("an older database: got %v", err)
 	}
 	newer := testdb.Postgres(t)
@@ -228,11 +228,48 @@ func TestReadOnlyMigratesNothing(t *testing.T) {
 	}
 }
 
-// TestReadOnlyThroughPgBouncer says what to do.
+// TestReadOnlyThroughPgBouncer: reads work, writes do not, and that hints do not
+// arrive is told.
 func TestReadOnlyThroughPgBouncer(t *testing.T) {
 	pooled, direct := testdb.PgBouncer(t)
-	open(t, direct).Close()
-	if _, err := readOnly(t, unprepared(t, pooled)); err == nil || !strings.Contains(err.Error(), "direct connection") {
-		t.Errorf("got %v", err)
+	d := open(t, direct)
+	defer d.Close()
+	enqueue(t, d)
+	r, err := readOnly(t, unprepared(t, pooled))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if s, err := r.Inspect(t.Context()); err != nil || s.States[queue.Pending] != 1 || !strings.Contains(s.Deaf, "pooler") {
+		t.Errorf("Inspect: got %+v, %v, want a request and a word on the pooler", s, err)
+	}
+	ctx, id := t.Context(), queue.NewID()
+	for name, f := range map[string]func() error{
+		"Write": func() error {
+			_, err := r.Write(ctx, []store.Write{{Insert: &queue.New{ID: id, Tenant: "t", Model: "m", Path: "/p"}}})
+			return err
+		},
+		"Claim": func() error {
+			_, err := r.Claim(ctx, store.ClaimRequest{Worker: 1, Models: []string{"m"}, N: 1})
+			return err
+		},
+		"Heartbeat": func() error { _, err := r.Heartbeat(ctx, store.Beat{Lease: time.Hour}); return err },
+		"Sweep":     func() error { _, err := r.Sweep(ctx, store.SweepRequest{}); return err },
+		"Cancel":    func() error { _, _, err := r.Cancel(ctx, "t", id); return err },
+		"Delete":    func() error { return r.Delete(ctx, "t", id) },
+		"SetLimits": func() error {
+			return r.SetLimits(ctx, store.Limits{Lanes: []queue.Lane{{Tenant: "t", Model: "m", Weight: 1}}})
+		},
+	} {
+		if err := f(); err == nil || !strings.Contains(err.Error(), "read only") {
+			t.Errorf("%s: got %v, want it refused", name, err)
+		}
+	}
+	if s, err := d.Stats(ctx); err != nil || len(s.Lanes) != 1 || s.Lanes[0].Cap != 0 || s.States[queue.Pending] != 1 {
+		t.Errorf("Stats: got %+v, %v", s, err)
+	}
+	newer := one[int](t, direct, `insert into schema_migration (version, name) values (9999, 'later') returning version`)
+	if _, err := readOnly(t, unprepared(t, pooled)); !errors.Is(err, store.ErrOutdated) {
+		t.Errorf("version %d: got %v", newer, err)
 	}
 }

@@ -132,7 +132,8 @@ const selectTable = `select exists (select from pg_class where relname = $1 and 
 // makeDay attaches a table that it made beside the partitioned one, which
 // stops nobody from using that. It reports false when others kept it from
 // locking that one. Rows of the day that the default partition has already keep
-// the table from being attached; then that partition holds the whole day.
+// the table from being attached, and so does a partition that somebody made;
+// then that one holds the whole day.
 func (d *driver) makeDay(ctx context.Context, p partition) (made bool, err error) {
 	proof, err := d.prove(ctx, p)
 	if err == nil {
@@ -145,7 +146,7 @@ func (d *driver) makeDay(ctx context.Context, p partition) (made bool, err error
 			if _, err := t.Exec(ctx, fmt.Sprintf(`create table %s (like %s including all)`, p.name(), p.table)); err != nil {
 				return err
 			}
-			_, err := t.Exec(ctx, fmt.Sprintf(`alter table %s attach partition %s for values from ('%s') to ('%s')`, p.table, p.name(), least(p.day), least(p.day.AddDate(0, 0, 1))))
+			_, err := t.Exec(ctx, fmt.Sprintf(`alter table %s attach partition %s for values %s`, p.table, p.name(), dayBounds(p.day)))
 			return err
 		})
 	}
@@ -156,12 +157,17 @@ func (d *driver) makeDay(ctx context.Context, p partition) (made bool, err error
 	}
 	var answer *pgconn.PgError
 	switch {
-	case errors.As(err, &answer) && answer.Code == "23514":
-		return true, nil
+	case errors.As(err, &answer) && (answer.Code == "23514" || answer.Code == "42P17"):
+		return true, nil // check_violation, invalid_object_definition: partitions would overlap
 	case locked(err):
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// dayBounds are those of a day's partitions, as the server writes them.
+func dayBounds(day time.Time) string {
+	return fmt.Sprintf("FROM ('%s') TO ('%s')", uuid(least(day)), uuid(least(day.AddDate(0, 0, 1))))
 }
 
 // least is no more than any id of a request created from then on.

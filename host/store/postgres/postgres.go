@@ -27,7 +27,8 @@ type Options struct {
 	Conns   int           // at most, besides the one for heartbeats; 0: what the URL says, else 8
 	Timeout time.Duration // of one call; 0: 30 s
 	// ReadOnly changes nothing, not even the schema: the database refuses every
-	// write. A schema of another version than this binary's is refused.
+	// write, or the driver does where a pooler is in between. A schema of another
+	// version than this binary's is refused.
 	ReadOnly bool
 	// Listen is the URL of a connection to listen for hints on, which must not go
 	// through a pooler; "": the same URL; "off": no listening.
@@ -58,6 +59,7 @@ type driver struct {
 	hints    *hints
 	listenOn *pgx.ConnConfig // nil: not at all
 	worker   atomic.Int64    // that beat last
+	healed   atomic.Int64    // the lane that the last sweep healed last; 0: all of them
 
 	mu       sync.Mutex
 	lanes    map[laneKey]int64 // ids never change and rows are never removed
@@ -76,11 +78,29 @@ func Open(ctx context.Context, url string, o Options) (store.Driver, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = 30 * time.Second
 	}
+	d, err := connectTo(ctx, url, o, o.ReadOnly)
+	if err != nil && o.ReadOnly && strings.Contains(err.Error(), "unsupported startup parameter") {
+		if d, err = connectTo(ctx, url, o, false); err == nil {
+			return looking{d}, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// connectTo opens a driver; sealed: the server refuses every write of its
+// sessions.
+func connectTo(ctx context.Context, url string, o Options, sealed bool) (*driver, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: url: %w", err)
 	}
 	set(config, url, o)
+	if sealed {
+		config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
+	}
 	d := &driver{timeout: o.Timeout, hints: newHints(), lanes: make(map[laneKey]int64)}
 	if d.listenOn, err = listenConfig(config, o.Listen); err != nil {
 		return nil, err
@@ -103,20 +123,12 @@ func Open(ctx context.Context, url string, o Options) (store.Driver, error) {
 
 func (d *driver) prepare(ctx context.Context, o Options) error {
 	if o.ReadOnly {
-		return pooled(d.call(ctx, "open to read only", d.check))
+		return d.call(ctx, "open to read only", d.check)
 	}
 	if err := d.limited(ctx, migrateWithin, "migrate", d.migrate); err != nil {
 		return err
 	}
 	return d.call(ctx, "make partitions", d.makeAhead)
-}
-
-// pooled says what to do about a pooler that does not take a setting.
-func pooled(err error) error {
-	if err != nil && strings.Contains(err.Error(), "unsupported startup parameter") {
-		return fmt.Errorf("%w: a pooler is in between: use the URL of a direct connection", err)
-	}
-	return err
 }
 
 func set(c *pgxpool.Config, url string, o Options) {
@@ -126,10 +138,9 @@ func set(c *pgxpool.Config, url string, o Options) {
 	case !strings.Contains(url, "pool_max_conns="):
 		c.MaxConns = defaultConns
 	}
-	if o.ReadOnly {
-		c.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
-	}
 	c.MaxConnLifetime, c.MaxConnLifetimeJitter = connLifetime, connJitter
+	// A pooler may give a session to the pool that somebody left listening.
+	c.ConnConfig.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) {}
 	name(c.ConnConfig)
 }
 
@@ -179,7 +190,7 @@ func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Err
 func (e oneLine) Unwrap() error { return e.error }
 
 // ours are the errors that are answers, not failures of the database.
-var ours = []error{queue.ErrNotFound, queue.ErrRunning, queue.ErrLeaseLost, store.ErrUnavailable, store.ErrOutdated}
+var ours = []error{queue.ErrNotFound, queue.ErrRunning, queue.ErrLeaseLost, store.ErrUnavailable, store.ErrOutdated, errOlder}
 
 // classify marks the errors after which the same call may succeed: all that
 // did not come from the server, and those that say that it is in trouble.
@@ -219,15 +230,6 @@ func definite(err error) bool {
 	return errors.As(err, &answer) && answer.Severity == "ERROR"
 }
 
-// each reads the rows of one query of a batch; f scans one.
-func each(r pgx.BatchResults, f func(scan) error) error {
-	rows, err := r.Query()
-	if err != nil {
-		return err
-	}
-	return drain(rows, f)
-}
-
 // scan is the Scan method of a row.
 type scan func(dest ...any) error
 
@@ -239,10 +241,4 @@ func drain(rows pgx.Rows, f func(scan) error) error {
 		}
 	}
 	return rows.Err()
-}
-
-// skip reads past a statement of a batch that returns nothing of use.
-func skip(r pgx.BatchResults) error {
-	_, err := r.Exec()
-	return err
 }

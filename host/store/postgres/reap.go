@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/casemate/casemate/host/queue"
@@ -24,7 +25,8 @@ where id = any(array(
 // was read of it is compared again by the update: one that was completed, or
 // claimed by somebody else, meanwhile is left alone. Nobody is left to answer a
 // realtime request unless it is a stored response; a canceled one is let go. It
-// returns of which lanes and gates slots are to be freed.
+// returns of which lanes and gates slots are to be freed, and what ended: a
+// statement with a later snapshot closes or forgets what belongs to that.
 const reapRequests = `
 with v as materialized (
 	select q.id, q.worker, q.attempt, q.state, q.escalated
@@ -44,8 +46,8 @@ u as (
 		when o.reaps < $2::int and (not o.realtime or (o.store and o.path = '/v1/responses')) then 3
 		else 11 end as state) n
 	where q.id = v.id and q.worker = v.worker and q.attempt = v.attempt and q.state + 0 = v.state
-	returning q.id, q.lane, v.escalated, q.realtime, q.state, q.store, q.state + 0 = 11 as ended), ` + forgetEnded + `
-select u.state, u.lane, coalesce(u.escalated, 0), l.tenant, u.realtime from u join lane l on l.id = u.lane`
+	returning q.id, q.lane, v.escalated, q.realtime, q.state, q.store)
+select u.id, u.state, u.lane, coalesce(u.escalated, 0), l.tenant, u.realtime, u.store from u join lane l on l.id = u.lane`
 
 // lockSlots locks the lanes with a cap that are named, then gates are.
 const (
@@ -77,14 +79,22 @@ func (d *driver) reap(ctx context.Context, r store.SweepRequest, s *store.Swept)
 // that they leave.
 func reapOnce(ctx context.Context, conn *pgxpool.Conn, r store.SweepRequest, s *store.Swept) error {
 	lanes, gates := make(map[int64]*slots), make(map[string]*slots)
+	var closed, gone []pgtype.UUID
 	var b pgx.Batch
 	b.Queue("begin")
 	b.Queue(guardCaps, int64(lockCaps))
 	b.Queue(reapRequests, r.Limit, r.MaxReaps).Query(func(rows pgx.Rows) error {
 		return drain(rows, func(scan scan) error {
 			var o owner
-			if err := scan((*int16)(&o.State), &o.lane, &o.escalated, &o.key.tenant, &o.realtime); err != nil {
+			if err := scan((*[16]byte)(&o.ID), (*int16)(&o.State), &o.lane, &o.escalated, &o.key.tenant, &o.realtime, &o.store); err != nil {
 				return err
+			}
+			switch {
+			case o.State != queue.Failed:
+			case o.store:
+				closed = append(closed, uuid(o.ID))
+			default:
+				gone = append(gone, uuid(o.ID))
 			}
 			countReaped(&o, s)
 			for _, l := range lanesOf(o.lane, o.escalated) {
@@ -98,6 +108,7 @@ func reapOnce(ctx context.Context, conn *pgxpool.Conn, r store.SweepRequest, s *
 		return err
 	}
 	b = pgx.Batch{}
+	queueEnds(&b, closed, gone)
 	if len(lanes) > 0 {
 		b.Queue(lockCapped, slices.Collect(maps.Keys(lanes)))
 		b.Queue(lockOpen, slices.Collect(maps.Keys(gates)))
@@ -109,10 +120,10 @@ func reapOnce(ctx context.Context, conn *pgxpool.Conn, r store.SweepRequest, s *
 }
 
 func countReaped(o *owner, s *store.Swept) {
-	switch o.State {
-	case queue.Waiting:
+	if o.State == queue.Waiting {
 		s.Reaped++
-	case queue.Failed:
+	}
+	if o.State == queue.Failed {
 		s.Lost++
 	}
 }

@@ -30,6 +30,8 @@ type proxy struct {
 	net.Listener
 	network, address string
 	cut              atomic.Int32
+	onCut            func()      // before a client is told of a cut before the commit; nil: nothing
+	closed           atomic.Bool // no server is reached
 	wg               sync.WaitGroup
 }
 
@@ -63,8 +65,11 @@ func (p *proxy) accept() {
 			return
 		}
 		server, err := net.Dial(p.network, p.address)
-		if err != nil {
+		if err != nil || p.closed.Load() {
 			client.Close()
+			if err == nil {
+				server.Close()
+			}
 			continue
 		}
 		silent := &atomic.Bool{}
@@ -84,6 +89,9 @@ func (p *proxy) forward(client, server net.Conn, silent *atomic.Bool) {
 		}
 		if bytes.Contains(buf[:n], []byte("\x00commit\x00")) {
 			if p.cut.CompareAndSwap(beforeCommit, never) {
+				if p.onCut != nil {
+					p.onCut()
+				}
 				client.Close()
 				return
 			}
@@ -150,4 +158,63 @@ func TestCommitWithoutAnswer(t *testing.T) {
 	if p.cut.Load() != never {
 		t.Error("the proxy cut nothing")
 	}
+}
+
+// TestCommitThatACrashForgot: a server that crashed gives the id of a
+// transaction that it forgot to another one, whose commit is not the first
+// one's.
+func TestCommitThatACrashForgot(t *testing.T) {
+	server := testdb.NewServer(t)
+	p, u := startProxy(t, server.URL())
+	d := open(t, u)
+	defer d.Close()
+	for range 10 {
+		id := queue.NewID()
+		insert := []store.Write{{Insert: &queue.New{ID: id, Tenant: "t", Model: "m", Path: "/p"}}}
+		if results, err := d.Write(t.Context(), insert); errors.Join(append(results, err)...) != nil {
+			t.Fatal(results, err)
+		}
+		before := consume(t, server.URL(), 0)
+		reused := make(chan uint64, 1)
+		p.onCut = func() {
+			p.closed.Store(true)
+			server.Kill()
+			server.Start()
+			reused <- consume(t, server.URL(), before+20)
+			p.closed.Store(false)
+		}
+		p.cut.Store(beforeCommit)
+		_, err := d.Write(t.Context(), []store.Write{{Fence: queue.Fence{ID: id}, Move: &store.Move{To: queue.Canceled, By: queue.ByCancel}}})
+		if !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("got %v, want ErrUnavailable", err)
+		}
+		if r, err := d.Get(t.Context(), "", id, store.Parts{}); err != nil || r.State != queue.Pending {
+			t.Errorf("got %s, %v, want it pending", r.State, err)
+		}
+		if first := <-reused; first <= before+1 {
+			return
+		}
+	}
+	t.Error("the server gave no id out again: nothing was tried")
+}
+
+// consume commits transactions until their ids have reached most, at least one,
+// and returns the first one's id.
+func consume(t *testing.T, u string, most uint64) (first uint64) {
+	conn, err := pgx.Connect(t.Context(), u)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	defer conn.Close(t.Context())
+	for id := uint64(0); id == 0 || id < most; {
+		if err := conn.QueryRow(t.Context(), `select pg_current_xact_id()::text::bigint`).Scan(&id); err != nil {
+			t.Error(err)
+			return 0
+		}
+		if first == 0 {
+			first = id
+		}
+	}
+	return first
 }

@@ -13,9 +13,7 @@ import (
 )
 
 const (
-	// keyLife is how long an idempotency key counts.
-	keyLife   = 24 * time.Hour
-	keysEvery = 10 * time.Minute
+	keysEvery = 10 * time.Minute // between two looks at idempotency keys
 	// slack is how far ahead of the database's a host's clock may be, for the ids
 	// that it made to be found in time; others are found later.
 	slack = 15 * time.Minute
@@ -56,7 +54,7 @@ func (d *driver) retain(ctx context.Context, r store.SweepRequest, removed *int)
 		return nil
 	}
 	if begin.After(k.keys) {
-		if _, err := d.pool.Exec(ctx, removeKeys, micros(keyLife), 10*r.Limit, int64(lockRetaining)); err != nil {
+		if _, err := d.pool.Exec(ctx, removeKeys, micros(store.KeepKeys), 10*r.Limit, int64(lockRetaining)); err != nil {
 			return err
 		}
 		k.keys = begin.Add(keysEvery)
@@ -233,28 +231,29 @@ type day struct {
 }
 
 const selectPartitions = `
-select p.relname, right(c.relname, 8)
+select p.relname, right(c.relname, 8), pg_get_expr(c.relpartbound, c.oid)
 from pg_inherits i
 join pg_class c on c.oid = i.inhrelid
 join pg_class p on p.oid = i.inhparent
 where p.relnamespace = current_schema()::regnamespace and p.relname = any($1)
-	and c.relname ~ '_[0-9]{8}$' and not i.inhdetachpending
+	and c.relname = p.relname || '_' || right(c.relname, 8) and c.relname ~ '_[0-9]{8}$' and not i.inhdetachpending
 order by 2, 1`
 
-// partitions returns the days that have partitions, the oldest first.
+// partitions returns the days that have partitions, the oldest first. One that
+// somebody made of other bounds is not the day's, whatever its name.
 func (d *driver) partitions(ctx context.Context) (days []day, err error) {
 	rows, err := d.pool.Query(ctx, selectPartitions, daily)
 	if err != nil {
 		return nil, err
 	}
 	err = drain(rows, func(scan scan) error {
-		var table, name string
-		if err := scan(&table, &name); err != nil {
+		var table, name, bounds string
+		if err := scan(&table, &name, &bounds); err != nil {
 			return err
 		}
 		at, err := time.Parse(dayName, name)
-		if err != nil {
-			return err
+		if err != nil || bounds != "FOR VALUES "+dayBounds(at) {
+			return nil //nolint:nilerr // not one of ours
 		}
 		if i := slices.IndexFunc(days, func(d day) bool { return d.Equal(at) }); i >= 0 {
 			days[i].tables = append(days[i].tables, table)

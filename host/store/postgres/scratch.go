@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -29,7 +30,7 @@ func Scratch(ctx context.Context, url string) (scratchURL string, drop func(cont
 		return "", nil, err
 	}
 	if err := execute(ctx, url, "create schema "+schema); err != nil {
-		return "", nil, fmt.Errorf("postgres: make a scratch schema: %w", err)
+		return "", nil, fmt.Errorf("postgres: make a scratch schema: %w", allowed(err))
 	}
 	drop = func(ctx context.Context) error {
 		if err := execute(ctx, url, "drop schema if exists "+schema+" cascade"); err != nil {
@@ -41,6 +42,15 @@ func Scratch(ctx context.Context, url string) (scratchURL string, drop func(cont
 		return "", nil, errors.Join(err, drop(context.WithoutCancel(ctx)))
 	}
 	return scratchURL, drop, nil
+}
+
+// allowed says what to grant to a role that may not make schemas.
+func allowed(err error) error {
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) && answer.Code == "42501" {
+		return fmt.Errorf("%w: grant create on database to this role, or use one that may, on a copy of the database", err)
+	}
+	return err
 }
 
 // within returns url with schema as the one that names are looked up in.

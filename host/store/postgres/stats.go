@@ -42,6 +42,7 @@ func (d *driver) Stats(ctx context.Context) (store.Stats, error) {
 	s := store.Stats{States: make(map[queue.State]int)}
 	var b pgx.Batch
 	b.Queue("begin isolation level repeatable read read only")
+	b.Queue(guardRead)
 	for _, q := range []struct {
 		query string
 		read  func(scan, *store.Stats) error

@@ -15,6 +15,10 @@ const (
 	claimFair   = pickFair + claimGates + takeOrdered + gotAll + claimRest
 	claimUrgent = pickUrgent + claimGates + takeOrdered + gotAll + claimRest
 	claimNear   = pickNear + claimGates + takeNear + gotNear + claimRest
+
+	// Of a model that does not escalate.
+	claimFairOwn   = pickFair + claimGates + takeOrdered + gotOwn + claimRest
+	claimUrgentOwn = pickUrgent + claimGates + takeOrdered + gotOwn + claimRest
 )
 
 const (
@@ -29,9 +33,10 @@ pick as materialized (
 	pickRest = `
 		limit $4::int for no key update skip locked) lane),`
 
-	// pickFair: the lanes with the least virtual time.
+	// pickFair: the lanes with the least virtual time. A lane that is new, and so
+	// level with those in step, comes before them.
 	pickFair = pickWhat + `
-		order by vtime, id` + pickRest
+		order by vtime, id desc` + pickRest
 	// pickUrgent: those whose head is due first, if it is due soon.
 	pickUrgent = pickWhat + `
 			and head_deadline < now() + $6::bigint * interval '1 microsecond'
@@ -105,15 +110,19 @@ take as materialized (
 const (
 	gotAll = `
 other as materialized (
-	select lane.id, lane.tenant, ` + laneRoom + ` as room from lane
-	where lane.model = $8::text and lane.tenant = any(array(select tenant from take where near)) and not ` + limited + `
-	for no key update skip locked),
+	select lane.* from (select distinct tenant from take where near) t cross join lateral (
+		select lane.id, lane.tenant, ` + laneRoom + ` as room from lane
+		where lane.model = $8::text and lane.tenant = t.tenant and not ` + limited + `
+		limit 1 for no key update skip locked) lane),
 got as materialized (
 	select take.lane, take.tenant, take.id, take.realtime, other.id as escalated
 	from (select *, row_number() over (partition by lane, near order by ord, id) as rank from take) take
 	left join other on take.near and other.tenant = take.tenant and take.rank <= other.room`
 	gotNear = gotAll + `
 	where other.id is not null`
+	gotOwn = `
+got as materialized (
+	select lane, tenant, id, realtime, null::bigint as escalated from take where $8::text is null`
 )
 
 // claimRest claims and charges. A lane whose gate is full waits until somebody

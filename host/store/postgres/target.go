@@ -32,7 +32,7 @@ where t.limit_calls <> excluded.limit_calls or excluded.parked_until > coalesce(
 // or leaves. Whose lease is over asks for nothing more, but keeps what it has.
 const selectShares = `
 select t.id, greatest(ceil(extract(epoch from t.parked_until - now()) * 1000000), 0)::bigint,
-	s.worker, s.slots, case when s.worker is null or s.lease_until > now() then s.want else 0 end
+	now(), s.worker, s.slots, case when s.worker is null or s.lease_until > now() then s.want else 0 end
 from target t
 left join (
 	select s.target, s.worker, s.slots, s.want, w.lease_until
@@ -59,7 +59,7 @@ func (h *beat) scanShare(scan scan) error {
 	var cooldown *int64
 	var worker *int64
 	var slots, want *int
-	if err := scan(&id, &cooldown, &worker, &slots, &want); err != nil {
+	if err := scan(&id, &cooldown, &h.now, &worker, &slots, &want); err != nil {
 		return err
 	}
 	t := h.named[id]
@@ -98,7 +98,7 @@ func (h *beat) share(ctx context.Context, conn *pgxpool.Conn) error {
 		case use.Limit == 0:
 			free = append(free, use.Target)
 		default:
-			stored, usable := store.Allot(use.Limit, t.own, t.others), store.Usable(use.Limit, t.own, t.others)
+			stored, usable := store.Allot(use.Limit, t.own, t.others, h.now), store.Usable(use.Limit, t.own, t.others, h.now)
 			t.share.Slots = usable
 			limited, slots, wants = append(limited, use.Target), append(slots, int32(stored)), append(wants, int32(use.Want))
 		}

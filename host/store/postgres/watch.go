@@ -75,7 +75,9 @@ func listenConfig(pool *pgxpool.Config, listen string) (*pgx.ConnConfig, error) 
 	case listenOff:
 		return nil, nil
 	case "":
-		return pool.ConnConfig.Copy(), nil
+		config := pool.ConnConfig.Copy()
+		config.OnNotification = nil
+		return config, nil
 	}
 	config, err := pgxpool.ParseConfig(listen) // reads the settings of a pool too, to leave them aside
 	if err != nil {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -39,6 +40,7 @@ type beat struct {
 	store.Beat
 	pulse store.Pulse
 	named map[string]*target
+	now   time.Time // the database's clock
 }
 
 // target is one that a heartbeat names, as it is under its lock.

@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -28,7 +25,7 @@ func (d *driver) Write(ctx context.Context, writes []store.Write) (results []err
 	p := newPlan(writes)
 	var xid string // set when it is not known whether it committed
 	err = d.call(ctx, "write", func(ctx context.Context) error {
-		if err := d.laneIDs(ctx, p.laneOf); err != nil {
+		if err := d.laneIDs(ctx, d.pool, p.laneOf); err != nil {
 			return err
 		}
 		conn, err := d.pool.Acquire(ctx)
@@ -49,7 +46,7 @@ func (d *driver) Write(ctx context.Context, writes []store.Write) (results []err
 		return err
 	})
 	if xid != "" {
-		err = d.resolve(ctx, xid, err)
+		err = d.resolve(ctx, xid, p.ids, err)
 	}
 	if err != nil {
 		return nil, err
@@ -57,39 +54,10 @@ func (d *driver) Write(ctx context.Context, writes []store.Write) (results []err
 	if len(p.rows.woken) > 0 {
 		d.hints.ready()
 	}
-	return results, nil
-}
-
-const (
-	// guardWrite also tells which transaction it is, for resolve.
-	guardWrite    = `select pg_current_xact_id()::text, g.* from (` + guardCaps + `) g`
-	selectOutcome = `select coalesce(pg_xact_status($1::text::xid8), 'aborted')`
-	resolvePause  = 50 * time.Millisecond
-)
-
-// resolve finds out whether a transaction committed whose connection broke
-// before it said so: written again, its own effects would look like a lost
-// lease. It asks until ctx ends.
-func (d *driver) resolve(ctx context.Context, xid string, cause error) error {
-	for {
-		var outcome string
-		err := d.call(ctx, "resolve", func(ctx context.Context) error {
-			return d.pool.QueryRow(ctx, selectOutcome, xid).Scan(&outcome)
-		})
-		var answer *pgconn.PgError
-		switch {
-		case err == nil && outcome == "committed":
-			return nil
-		case err == nil && outcome == "aborted", errors.As(err, &answer) && answer.Code == "22023":
-			return cause // 22023: a server that never heard of it
-		}
-		select {
-		case <-time.After(resolvePause):
-		case <-ctx.Done():
-			// Not ErrUnavailable, which says that nothing was committed.
-			return fmt.Errorf("postgres: write: transaction %s may have been committed: %s", xid, cause.Error())
-		}
+	for _, w := range p.stopped {
+		d.hints.canceled(w)
 	}
+	return results, nil
 }
 
 // uuid returns an id as a parameter.
@@ -117,15 +85,16 @@ type plan struct {
 	keys      kvRefs // of puts, set when one of them is checked or deletes: then all are locked first, in order
 	checked   kvRefs // of those that are
 
-	owners map[queue.ID]*owner
-	alive  map[int64]bool
-	slots  map[int64]*slots  // of lanes with a cap
-	gates  map[string]*slots // by tenant
-	parked map[int64]time.Duration
-	parks  map[int64]int64 // microseconds, by lane
-	kv     map[kvKey]current
-	made   map[kvKey]bool // rows that lockKV made
-	rows   effects
+	owners  map[queue.ID]*owner
+	alive   map[int64]bool
+	slots   map[int64]*slots  // of lanes with a cap
+	gates   map[string]*slots // by tenant
+	parked  map[int64]time.Duration
+	parks   map[int64]int64 // microseconds, by lane
+	kv      map[kvKey]current
+	made    map[kvKey]bool // rows that lockKV made
+	stopped []int64        // workers of what is canceled
+	rows    effects
 }
 
 // join is an insert that joins a lane: behind wait microseconds from now, or
@@ -222,8 +191,8 @@ from unnest($1::uuid[]) i`
 const lockLanes = `
 with j as materialized (
 	select lane, bool_or(slot) as slot, bool_or(park) as park, min(ord) as ord from (
-		select lane, true, false, null::timestamptz from request where id = any($1::uuid[])
-		union all select escalated, true, false, null from request where id = any($1::uuid[]) and escalated is not null
+		select o.lane, true, false, null::timestamptz
+			from request r cross join lateral (values (r.lane), (r.escalated)) as o(lane) where r.id = any($1::uuid[])
 		union all select coalesce(escalated, lane), false, true, null from request where id = any($2::uuid[])
 		union all select lane, false, false, ord from request where id = any($3::uuid[])
 		union all select lane, slot, false, case when not slot then now() + wait * interval '1 microsecond' end
@@ -232,6 +201,13 @@ with j as materialized (
 select l.id, l.cap, l.reserve_queued, l.running, l.realtime, l.ready from j join lane l on l.id = j.lane
 where j.park or (j.slot and l.cap is not null)
 	or (j.ord is not null and (not l.ready or l.head_deadline is null or l.head_deadline > j.ord))
+order by l.id for no key update of l`
+
+// lockFreed is lockLanes for the plans that are most: that only free slots.
+const lockFreed = `
+select l.id, l.cap, l.reserve_queued, l.running, l.realtime, l.ready from lane l
+where l.cap is not null and l.id = any(array(
+	select o.lane from request r cross join lateral (values (r.lane), (r.escalated)) as o(lane) where r.id = any($1::uuid[])))
 order by l.id for no key update of l`
 
 // lockGates locks the gates of which the plan may take or free slots.
@@ -259,8 +235,11 @@ func (p *plan) lock(ctx context.Context, conn *pgxpool.Conn) (xid string, err er
 	if len(p.tails) > 0 {
 		ask(p.readTail, selectLastEvents, ranged(p.tails)...)
 	}
-	if len(p.joins)+len(p.releasing)+len(p.parking)+len(p.returning) > 0 {
+	switch {
+	case len(p.joins)+len(p.parking)+len(p.returning) > 0:
 		ask(p.readLane, lockLanes, p.laneArgs()...)
+	case len(p.releasing) > 0:
+		ask(p.readLane, lockFreed, p.releasing)
 	}
 	if len(p.releasing)+len(p.tenants) > 0 {
 		ask(p.readGate, lockGates, p.releasing, p.tenants)

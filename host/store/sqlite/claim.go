@@ -5,15 +5,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"time"
 
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/store"
 )
 
 const (
-	// defaultWindow is ClaimRequest.Window.
-	defaultWindow = 10 * time.Minute
 	// askAgain bounds how often a claim asks the models again, since nobody
 	// writes while it does.
 	askAgain = 32
@@ -34,9 +31,7 @@ type claiming struct {
 // Claim serves the ready models in turn, beginning with a random one, and gives
 // each its share of what is left: first of what goes by deadline, then of all.
 func (d *driver) Claim(ctx context.Context, r store.ClaimRequest) (claims []queue.Claim, err error) {
-	if r.Window <= 0 {
-		r.Window = defaultWindow
-	}
+	r = r.WithDefaults()
 	err = d.update(ctx, "claim", func(t *tx) error {
 		if alive, err := t.alive(r.Worker); err != nil || !alive {
 			return lostWorker(r.Worker, err)
@@ -124,11 +119,11 @@ type room struct {
 const roomColumns = `id, tenant, weight, vtime, running, realtime, cap, reserve_realtime, coalesce(head_deadline, -9223372036854775808)`
 
 // pickFair names its index: to SQLite the one on all lanes, idle ones too, looks
-// as good.
+// as good. A lane that is new, and so level with those in step, comes before them.
 const pickFair = `
 select ` + roomColumns + ` from lane indexed by lane_fair
 where model = ? and ready = 1 and parked = 0
-order by vtime, id
+order by vtime, id desc
 limit ?`
 
 const pickUrgent = `
@@ -229,7 +224,7 @@ order by head_deadline, id
 limit ?5`
 
 // mostLooks bounds how many lanes one claim looks at: the other model may have
-// no slot for them.
+// no slot for them. The next claim goes on behind them.
 const mostLooks = 256
 
 // onlyEscalate takes what another model serves from lanes whose own cannot.
@@ -238,9 +233,17 @@ func (c *claiming) onlyEscalate(model string, n int) error {
 	due := c.now + c.Escalate[model].Within.Milliseconds()
 	from, ok := c.looked[model]
 	if !ok {
+		from, ok = c.d.looked[model]
+	}
+	if !ok {
 		from = position{anyOrder, 0}
 	}
-	for looks := 0; n > 0 && looks < mostLooks; {
+	delete(c.d.looked, model)
+	for looks := 0; n > 0; {
+		if looks == mostLooks {
+			c.d.looked[model] = from
+			return nil
+		}
 		rooms, err := c.pick(model, pickEscalating, due, from.head, from.lane, min(n, mostLooks-looks), c.now)
 		if err != nil || len(rooms) == 0 {
 			return err

@@ -2,8 +2,13 @@ package sqlite
 
 import (
 	"database/sql"
+	"fmt"
 	"slices"
 	"testing"
+	"time"
+
+	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/store"
 )
 
 func TestAllot(t *testing.T) {
@@ -35,4 +40,45 @@ func TestAllot(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", name, got, c.want)
 		}
 	}
+}
+
+// TestEscalatesBehindManyThatCannot: lanes whose other model has no slot for them
+// are in the way of those behind them for a few claims at most.
+func TestEscalatesBehindManyThatCannot(t *testing.T) {
+	d := opened(t)
+	p, err := d.Heartbeat(t.Context(), store.Beat{Lease: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var limits store.Limits
+	var writes []store.Write
+	for i := range 2*mostLooks + 1 {
+		tenant, within := fmt.Sprint("t", i), time.Minute
+		if i < 2*mostLooks {
+			limits.Lanes = append(limits.Lanes, queue.Lane{Tenant: tenant, Model: "other", Weight: 1, Cap: 1})
+			writes = append(writes, store.Write{Insert: &queue.New{ID: queue.NewID(), Tenant: tenant, Model: "other", Path: "/p", Worker: p.Worker}})
+		} else {
+			within = 2 * time.Minute
+		}
+		writes = append(writes, store.Write{Insert: &queue.New{ID: queue.NewID(), Tenant: tenant, Model: "m", Path: "/p", DeadlineIn: within}})
+	}
+	if err := d.SetLimits(t.Context(), limits); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Write(t.Context(), writes); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		claims, err := d.Claim(t.Context(), store.ClaimRequest{
+			Worker: p.Worker, Models: []string{"m"}, N: 10, OnlyEscalate: []string{"m"},
+			Escalate: map[string]queue.Escalation{"m": {To: "other", Within: time.Hour}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(claims) == 1 && claims[0].Escalated == "other" {
+			return
+		}
+	}
+	t.Error("four claims did not find the one request that another model can serve")
 }

@@ -10,8 +10,6 @@ import (
 )
 
 const (
-	// keepIdempotency is how long a key stands for the request it came with.
-	keepIdempotency = 24 * time.Hour
 	// briefly bounds a transaction that removes: others wait for it.
 	briefly = 10 * time.Millisecond
 	// removing bounds what one sweep removes; the next goes on.
@@ -26,7 +24,7 @@ delete from idempotency where (tenant, key) in (
 // others between them. What is freed in the file is written to again.
 func (d *driver) retain(ctx context.Context, r store.SweepRequest, sum *int) error {
 	err := d.update(ctx, "remove keys", func(t *tx) error {
-		_, err := t.exec(removeIdempotency, t.now-keepIdempotency.Milliseconds(), r.Limit)
+		_, err := t.exec(removeIdempotency, t.now-store.KeepKeys.Milliseconds(), r.Limit)
 		return err
 	})
 	if r.Keep <= 0 {

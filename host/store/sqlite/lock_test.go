@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/casemate/casemate/host/store"
@@ -52,8 +51,7 @@ func serve(t *testing.T, path string, nobody bool) (c *exec.Cmd, opened string) 
 	c = exec.Command(self, "-test.run=^TestServe$", "-test.v")
 	c.Env = append(os.Environ(), serveEnv+"="+path)
 	if nobody && os.Getuid() == 0 {
-		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		c.Dir = "/"
+		asNobody(c)
 	}
 	in, err := c.StdinPipe()
 	if err != nil {

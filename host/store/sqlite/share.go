@@ -43,17 +43,19 @@ func (t *tx) shareTargets(worker int64, uses []store.TargetUse) (shares []store.
 	return shares, nil
 }
 
-// selectHoldings reads the shares of workers that may still use them.
+// selectHoldings reads the shares of workers that may still use them. One whose
+// lease is over keeps what it has, but asks for nothing.
 const selectHoldings = `
-select s.worker, s.slots, s.want from target_share s join worker w on w.id = s.worker and w.reaped = 0
-where s.target = ?`
+select s.worker, s.slots, iif(w.lease_until > ?2, s.want, 0)
+from target_share s join worker w on w.id = s.worker and w.reaped = 0
+where s.target = ?1`
 
 // shareSlots notes how many slots of the target the worker has from now on, and
 // answers how many it may begin calls on.
 func (t *tx) shareSlots(worker int64, u store.TargetUse) (int, error) {
 	own := store.Holding{Worker: worker, Want: u.Want, Keep: u.Keep}
 	var others []store.Holding
-	err := t.each(selectHoldings, []any{u.Target}, func(scan scan) error {
+	err := t.each(selectHoldings, []any{u.Target, t.now}, func(scan scan) error {
 		var h store.Holding
 		err := scan(&h.Worker, &h.Slots, &h.Want)
 		if h.Worker == worker {
@@ -66,6 +68,7 @@ func (t *tx) shareSlots(worker int64, u store.TargetUse) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	_, err = t.exec(upsertShare, u.Target, worker, store.Allot(u.Limit, own, others), u.Want)
-	return store.Usable(u.Limit, own, others), err
+	now := time.UnixMilli(t.now)
+	_, err = t.exec(upsertShare, u.Target, worker, store.Allot(u.Limit, own, others, now), u.Want)
+	return store.Usable(u.Limit, own, others, now), err
 }

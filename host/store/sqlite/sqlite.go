@@ -46,6 +46,9 @@ type driver struct {
 	quiet        bool // there was no log, so no server, when it was opened to read
 	watchers     watchers
 	healed       atomic.Int64 // the last lane that a sweep compared with its requests
+	// looked is, by model, where a claim stopped to look for what escalates; turn
+	// guards it.
+	looked map[string]position
 }
 
 // Open opens or creates the database at path and migrates it. It is the only
@@ -58,7 +61,7 @@ func Open(ctx context.Context, path string, o Options) (store.Driver, error) {
 	if o.Readers <= 0 {
 		o.Readers = 4
 	}
-	d := &driver{o: o, turn: make(chan struct{}, 1), statements: make(map[string]*sql.Stmt)}
+	d := &driver{o: o, turn: make(chan struct{}, 1), statements: make(map[string]*sql.Stmt), looked: make(map[string]position)}
 	if err := d.open(ctx, path); err != nil {
 		d.Close()
 		return nil, fmt.Errorf("sqlite: open %s: %w", path, err)

@@ -10,9 +10,7 @@ import (
 // Sweep moves on what time alone moves, then copies the log back into the
 // database file. Others write between its transactions.
 func (d *driver) Sweep(ctx context.Context, r store.SweepRequest) (s store.Swept, err error) {
-	if r.Limit <= 0 {
-		r.Limit = 500
-	}
+	r = r.WithDefaults()
 	for n, round := r.Limit, 0; n == r.Limit && round < store.ExpireRounds; round++ {
 		err := d.update(ctx, "expire", func(t *tx) (err error) {
 			n, err = t.expire(r.Limit)

@@ -13,6 +13,7 @@ var raceCases = []testCase{
 	{"FenceRacedAgainstCancel", testRaceCancel},
 	{"FenceRacedAgainstReap", testRaceReap},
 	{"StartRacedAgainstCancel", testRaceStart},
+	{"ForgetRacedAgainstWrites", testRaceForget},
 }
 
 const rounds = 40
@@ -130,4 +131,30 @@ func testRaceStart(h *harness) {
 		h.must(store.Write{Fence: queue.Fence{ID: c.ID, Attempt: 1, State: queue.Canceled}, LetGo: true})
 	}
 	h.wantExact()
+}
+
+// testRaceForget: what a cancel or a reap ends and nobody stores is gone, with
+// what was written while it waited.
+func testRaceForget(h *harness) {
+	for round := range rounds {
+		w := h.worker()
+		c := h.running(w, unstored, path("/v1/chat/completions"))
+		end := func() { h.cancel(c.ID) }
+		if round%4 > 1 {
+			h.kill(w)
+			end = func() { h.reapOnce(0) }
+		}
+		race(round, func() {
+			for i := range 4 {
+				_ = h.try(store.Write{
+					Fence: c.Fence(), Steps: []response.Step{{Ordinal: i, Kind: response.ModelCall, State: response.Running}},
+					Events: []response.Event{{Seq: int64(i), Data: []byte("e")}},
+				})
+			}
+		}, end)
+		r := h.get(c.ID)
+		if len(r.Body)+len(r.Steps)+len(r.Events) > 0 && r.State.Final() {
+			h.Fatalf("round %d: %s: got a body of %d bytes, %d steps, %d events, want nothing", round, r.State, len(r.Body), len(r.Steps), len(r.Events))
+		}
+	}
 }

@@ -17,7 +17,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Driver) {
 	t.Helper()
 	run(t, open, [][]testCase{
 		writeCases, stepCases, kvCases, kvLifeCases, readCases,
-		claimCases, fairCases, urgentCases, wakeCases,
+		claimCases, beginCases, fairCases, urgentCases, wakeCases,
 		capCases, gateCases, gateFireCases, reserveCases, parkCases, escalateCases, targetCases,
 		sweepCases, retainCases, inspectCases, raceCases, fenceCases, seedCases, modelCases,
 	})

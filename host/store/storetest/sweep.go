@@ -66,8 +66,8 @@ func testPromoteLimit(h *harness) {
 func testExpire(h *harness) {
 	w := h.worker()
 	soon := func(n *queue.New) { n.DeadlineIn = time.Millisecond }
-	pending := []queue.ID{h.enqueue(soon), h.enqueue(soon, unstored)}
 	c := h.running(w, func(n *queue.New) { n.DeadlineIn = forever })
+	pending := []queue.ID{h.enqueue(soon), h.enqueue(soon, unstored)}
 	realtime := h.enqueue(soon, by(w))
 	for total, begin := 0, time.Now(); total < 2; {
 		total += h.sweep().Expired

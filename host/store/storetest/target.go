@@ -13,6 +13,7 @@ var targetCases = []testCase{
 	{"TargetOneHostGetsAll", testTargetAlone},
 	{"TargetIsSharedOut", testTargetShared},
 	{"TargetOfADeadWorker", testTargetDead},
+	{"TargetOfASilentWorker", testTargetSilent},
 	{"TargetKeepsWhatIsInUse", testTargetKeep},
 	{"TargetLimitIsLowered", testTargetLowered},
 	{"TargetCooldownSpreads", testTargetCooldown},
@@ -134,6 +135,18 @@ func testTargetDead(h *harness) {
 	h.reap(3)
 	if got := h.use(w, 10, 3, 10); got != 10 {
 		h.Errorf("after the reap of one with requests: got %d slots, want 10", got)
+	}
+}
+
+// testTargetSilent: a worker whose lease is over keeps what it has until it is
+// reaped, but more of what is free is not kept for it.
+func testTargetSilent(h *harness) {
+	dead, w := h.worker(), h.worker()
+	h.use(w, 10, 8, 8)
+	h.use(dead, 10, 0, 10)
+	h.kill(dead)
+	if got := h.use(w, 10, 0, 10); got != 8 {
+		h.Errorf("beside a silent worker that has 2 slots of 10: got %d, want 8", got)
 	}
 }
 

@@ -85,8 +85,8 @@ func (b *bench) bare(ctx context.Context, d store.Driver, batch, n int) error {
 		if err != nil {
 			return err
 		}
-		b.notes = append(b.notes, fmt.Sprintf("bare calls, batch %d, %d at once: %.0f/s; p50 of claim %s, start %s, complete %s",
-			batch, conns, r.PerSecond, micros(r.Claim), micros(r.Start), micros(r.Complete)))
+		b.notes = append(b.notes, fmt.Sprintf("bare calls, batch %d, %d at once: %.0f/s; p50 of claim, which starts, %s, complete %s",
+			batch, conns, r.PerSecond, micros(r.Claim), micros(r.Complete)))
 	}
 	return nil
 }
