@@ -18,15 +18,22 @@ func TestLoadConfigMapsTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.yaml")
 	err := os.WriteFile(path, []byte(`listen: 127.0.0.1:0
 slots: 3
+realtime_slots: 6
+max_reaps: 7
+max_failures: 8
+retention: 9h
+retry_budget: {ratio: 0.5, min_per_second: 11}
 log: {level: error}
-upstreams: [{name: u, kind: openai, base_url: http://127.0.0.1:1/v1, api_key_env: K, limits: {max_in_flight: 9}}]
-models: [{name: m, targets: [{upstream: u, model: x, weight: 2}]}]
+upstreams: [{name: u, kind: openai, base_url: http://127.0.0.1:1/v1, api_key_env: K, limits: {max_in_flight: 9, reserve: {realtime: 2, queued: 1}}}]
+models:
+  - {name: m, targets: [{upstream: u, model: x, weight: 2}], escalate: {to: n, within: 5m}}
+  - {name: n, targets: [{upstream: u, model: y}]}
 tenants:
   - name: a
     keys: [{env: A}]
     models: [m]
     tools: {mode: opt_in, allow: [p]}
-    limits: {weight: 3, max_running: 4, plugin_fuel_per_minute: 1G, plugin_instances: 2}
+    limits: {weight: 3, max_running: 4, max_running_total: 5, reserve: {realtime: 1}, plugin_fuel_per_minute: 1G, plugin_instances: 2}
     plugin_limits: {p: {fuel: 1M}}
 plugins:
   - file: c.yaml
@@ -49,11 +56,17 @@ metrics: {key_env: K}
 	}
 	want := host.Config{
 		Listen: "127.0.0.1:0", Store: "sqlite:data/casemate.db", Slots: 5, Logger: log,
+		Realtime: 6, MaxReaps: 7, MaxFailures: 8, Retention: 9 * time.Hour, RetryBudget: host.RetryBudget{Ratio: 0.5, MinPerSecond: 11},
 		Upstreams: []host.Upstream{{Name: "u", Kind: "openai", BaseURL: "http://127.0.0.1:1/v1", APIKey: "key"}},
-		Models:    []host.Model{{Name: "m", Targets: []host.Target{{Upstream: "u", Model: "x", Weight: 2, Limit: 9}}}},
+		Models: []host.Model{{
+			Name: "m", Escalate: host.Escalation{To: "n", Within: 5 * time.Minute},
+			Targets: []host.Target{{Upstream: "u", Model: "x", Weight: 2, Limit: 9, Reserve: host.Reserve{Realtime: 2, Queued: 1}}},
+		}, {
+			Name: "n", Targets: []host.Target{{Upstream: "u", Model: "y", Weight: 1, Limit: 9, Reserve: host.Reserve{Realtime: 2, Queued: 1}}},
+		}},
 		Tenants: []host.Tenant{{
 			Name: "a", KeyHashes: got.Tenants[0].KeyHashes, Models: []string{"m"}, ToolMode: "opt_in", ToolAllow: []string{"p"},
-			Weight: 3, MaxRunning: 4, PluginFuelPerMinute: 1_000_000_000, PluginInstances: 2,
+			Weight: 3, MaxRunning: 4, MaxRunningTotal: 5, Reserve: host.Reserve{Realtime: 1}, PluginFuelPerMinute: 1_000_000_000, PluginInstances: 2,
 			PluginLimits: map[string]host.Limits{"p": {Fuel: 1_000_000}},
 		}},
 		Plugins: []host.Plugin{{

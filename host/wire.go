@@ -32,11 +32,7 @@ func (h *Host) wire(ctx context.Context) error {
 			MaxFailures: c.MaxFailures, Logger: h.log.Named("loop"), Live: h.leased,
 		}),
 		Default: processor.NewDefault(caller, h.hub, processor.Options{MaxFailures: c.MaxFailures}),
-	}, h.metrics}, claimer.Options{
-		Host: name(), Version: Version, Models: h.serving, Room: h.room, Escalate: h.escalations, Targets: h.shares,
-		Slots: c.Slots, Realtime: c.Realtime, Lease: c.Lease, Poll: c.Poll, Drain: c.Drain, MaxReaps: c.MaxReaps,
-		MaxFailures: c.MaxFailures, Keep: c.Retention, Logger: h.log.Named("claimer"),
-	})
+	}, h.metrics}, h.claims())
 	tenants, err := tenants(c)
 	if err != nil {
 		return err
@@ -50,6 +46,16 @@ func (h *Host) wire(ctx context.Context) error {
 		Metrics: h.metrics.Handler(), MetricsKey: c.MetricsKey,
 	})
 	return nil
+}
+
+// claims says what this host claims, and how.
+func (h *Host) claims() claimer.Options {
+	c := h.config
+	return claimer.Options{
+		Host: name(), Version: Version, Models: h.serving, Room: h.room, Escalate: h.escalations, Targets: h.shares,
+		Slots: c.Slots, Realtime: c.Realtime, Lease: c.Lease, Poll: c.Poll, Drain: c.Drain, MaxReaps: c.MaxReaps,
+		MaxFailures: c.MaxFailures, Keep: c.Retention, Logger: h.log.Named("claimer"),
+	}
 }
 
 // leased reports whether this host holds its lease. The loop is made before the

@@ -41,9 +41,11 @@ func TestDatabaseAwayForLongerThanALease(t *testing.T) {
 		b.conn.set(true)
 		time.Sleep(time.Second)
 		began := time.Now()
+		var refused []queue.ID
 		for range 3 {
-			_, err := a.Submit(t.Context(), queue.New{ID: queue.NewID(), Tenant: "t", Model: "m", Path: "/v1/responses"}, nil)
-			if !unavailable(err) {
+			n := queue.New{ID: queue.NewID(), Tenant: "t", Model: "m", Path: "/v1/responses"}
+			refused = append(refused, n.ID)
+			if _, err := a.Submit(t.Context(), n, nil); !unavailable(err) {
 				t.Errorf("Submit: %v; want an *Unavailable with a time to wait", err)
 			}
 		}
@@ -57,6 +59,11 @@ func TestDatabaseAwayForLongerThanALease(t *testing.T) {
 		a.conn.set(false)
 		b.conn.set(false)
 		time.Sleep(2 * time.Minute)
+		for _, id := range refused {
+			if d.has(id) {
+				t.Errorf("%s was refused and is there", id)
+			}
+		}
 		for i, id := range append(soon, long...) {
 			r := d.get(id)
 			if r.state != queue.Completed || r.reaps != 0 {
@@ -68,6 +75,31 @@ func TestDatabaseAwayForLongerThanALease(t *testing.T) {
 		}
 		a.stop()
 		b.stop()
+		d.settled()
+	})
+}
+
+// What a client was told is not taken must not run, also when the database took
+// it after all.
+func TestRefusedRequestIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDatabase(t)
+		a := d.join("a", func(context.Context, queue.Claim) (store.Ending, error) {
+			t.Error("it runs")
+			return completed(), nil
+		})
+		time.Sleep(time.Second)
+		goOn := a.conn.stop()
+		realtime := queue.New{ID: queue.NewID(), Tenant: "t", Model: "m", Path: "/v1/responses"}
+		if _, err := a.Submit(t.Context(), realtime, nil); !unavailable(err) {
+			t.Errorf("Submit: %v; want an *Unavailable", err)
+		}
+		goOn()
+		time.Sleep(time.Minute)
+		if r := d.get(realtime.ID); r.state != queue.Canceled || r.worker != 0 {
+			t.Errorf("it is %s, of worker %d; want it canceled and let go", r.state, r.worker)
+		}
+		a.stop()
 		d.settled()
 	})
 }

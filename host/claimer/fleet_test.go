@@ -70,6 +70,9 @@ func (d *database) write(w store.Write) error {
 		return nil
 	}
 	r := d.rows[w.Fence.ID]
+	if r == nil {
+		return &store.LeaseLost{ID: w.Fence.ID, Gone: true}
+	}
 	r.usage += len(w.Usage)
 	if r.state != w.Fence.State || r.attempt != w.Fence.Attempt || w.LetGo && r.worker == 0 {
 		return &store.LeaseLost{ID: w.Fence.ID, State: r.state, Attempt: r.attempt}
@@ -190,6 +193,13 @@ func (d *database) get(id queue.ID) row {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return *d.rows[id]
+}
+
+// has reports whether the request was ever inserted.
+func (d *database) has(id queue.ID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rows[id] != nil
 }
 
 // working notes that a host processes a request until end is called: no two do

@@ -11,11 +11,16 @@ import (
 )
 
 // Enqueue inserts a request for any host to claim.
+// The error may be an *Unavailable; then the request never runs.
 func (c *Claimer) Enqueue(ctx context.Context, n queue.New, events []response.Event) error {
-	n.Worker = 0
-	if err := c.insert(ctx, store.Write{Insert: &n, Events: events}); err != nil {
+	if err := c.hold(); err != nil {
 		return err
 	}
+	n.Worker = 0
+	if err := c.insert(ctx, store.Write{Insert: &n, Events: events}, c.wg.Done); err != nil {
+		return err
+	}
+	c.wg.Done()
 	c.Wake()
 	return nil
 }
@@ -32,8 +37,7 @@ func (c *Claimer) Submit(ctx context.Context, n queue.New, events []response.Eve
 	n.Worker = worker
 	// The row must not outlive its run: a client that leaves now cancels the
 	// run, not the insert.
-	if err := c.insert(context.WithoutCancel(ctx), store.Write{Insert: &n, Events: events}); err != nil {
-		c.dismiss()
+	if err := c.insert(context.WithoutCancel(ctx), store.Write{Insert: &n, Events: events}, c.dismiss); err != nil {
 		return nil, err
 	}
 	claim := queue.Claim{
@@ -48,15 +52,56 @@ func (c *Claimer) Submit(ctx context.Context, n queue.New, events []response.Eve
 }
 
 // insert writes a new request, as long as a client may be left waiting for that.
-// A row that was written all the same is found as a stray, or runs.
-func (c *Claimer) insert(ctx context.Context, w store.Write) error {
+// One that is refused must not run: if it is not known whether it was written,
+// it is taken back as soon as that is known. After an error, over is called when
+// there is no more to do.
+func (c *Claimer) insert(ctx context.Context, w store.Write, over func()) error {
 	ctx, cancel := context.WithTimeout(ctx, c.opt.Lease/2)
 	defer cancel()
 	err := c.store.Write(ctx, w)
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, store.ErrInFlight):
+		go func() {
+			defer over()
+			c.takeBack(w.Fenced())
+		}()
+	default:
+		over()
+	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return &Unavailable{Reason: "the store is away", Wait: 5 * time.Second}
 	}
 	return err
+}
+
+// takeBack cancels what was inserted, if it was. The store keeps the order of
+// writes, so the insert has been committed or given up before.
+func (c *Claimer) takeBack(f queue.Fence) {
+	err := c.write(store.Write{
+		Fence: f, Move: &store.Move{To: queue.Canceled, By: queue.ByCancel, Class: queue.ClassCanceled},
+	})
+	if err == nil && f.State.Owned() {
+		err = c.write(store.Write{Fence: queue.Fence{ID: f.ID, Attempt: f.Attempt, State: queue.Canceled}, LetGo: true})
+	}
+	if err != nil && !errors.Is(err, queue.ErrLeaseLost) {
+		c.opt.Logger.Warn("take back a request that was refused", "request", f.ID, "error", err)
+	}
+}
+
+// hold makes a drain wait for what is being inserted, or says why nothing is.
+func (c *Claimer) hold() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.stopping:
+		return &Unavailable{Reason: "the host shuts down", Wait: time.Second}
+	case !c.store.Healthy():
+		return &Unavailable{Reason: "the store is away", Wait: 5 * time.Second}
+	}
+	c.wg.Add(1)
+	return nil
 }
 
 // admit takes a place for a realtime request, or says why there is none. A

@@ -75,11 +75,19 @@ func (c *Claimer) run(r *Run) {
 	if !r.queued {
 		level = hclog.Debug // the front that waits for it logs it
 	}
-	c.opt.Logger.Log(level, "request ended", "request", r.claim.ID, "tenant", r.claim.Tenant, "model", r.claim.Model,
+	what, err := "request ended", r.err
+	if errors.Is(err, errGoesOn) {
+		what, err = "request goes on later", nil
+	}
+	c.opt.Logger.Log(level, what, "request", r.claim.ID, "tenant", r.claim.Tenant, "model", r.claim.Model,
 		"path", r.claim.Path, "attempt", r.claim.Attempt, "state", r.outcome.To, "class", r.outcome.Class,
 		"failures", r.claim.Failures+r.outcome.Failures, "reaps", r.claim.Reaps,
-		"ms", time.Since(began).Milliseconds(), "error", r.err)
+		"ms", time.Since(began).Milliseconds(), "error", err)
 }
+
+// errGoesOn is told to who waits for a run whose request it did not end: it was
+// put off, or handed back.
+var errGoesOn = errors.New("it goes on later")
 
 // execute takes one claim, which its row says has begun, to a committed outcome.
 func (c *Claimer) execute(r *Run) (queue.Outcome, error) {
@@ -180,7 +188,7 @@ func (c *Claimer) finish(r *Run, e store.Ending) (queue.Outcome, error) {
 	case err != nil:
 		return e.Outcome, c.lost(r, err)
 	case !e.Outcome.To.Final():
-		return e.Outcome, fmt.Errorf("claimer: request %s goes on elsewhere (%s): %w", r.claim.ID, e.Outcome.To, queue.ErrLeaseLost)
+		return e.Outcome, fmt.Errorf("claimer: request %s is %s: %w: %w", r.claim.ID, e.Outcome.To, errGoesOn, queue.ErrLeaseLost)
 	}
 	return e.Outcome, nil
 }

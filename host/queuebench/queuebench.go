@@ -173,7 +173,7 @@ func manyLanes(ctx context.Context, o Options, db Database, r *Results) error {
 
 func costs(ctx context.Context, o Options, d store.Driver, load *Load, r *Results) error {
 	for _, size := range o.sizes() {
-		o.Progress(fmt.Sprintf("claims beside %s pending requests, %s lanes", thousands(size), thousands(load.Tenants*load.Models)))
+		o.Progress(fmt.Sprintf("claims beside %s pending requests, up to %s lanes", thousands(size), thousands(load.Tenants*load.Models)))
 		if err := load.FillTo(ctx, d, size); err != nil {
 			return err
 		}

@@ -73,6 +73,7 @@ type entry struct {
 	done    func(error)
 	room    chan struct{} // closed when it was queued or refused; nil: it did not wait
 	refused bool          // the store was closed while it waited
+	givenUp bool          // while it was in flight; Store.mu guards it
 }
 
 // New returns a Store on d. Nothing is committed before Run is called.
@@ -183,17 +184,11 @@ func (s *Store) release(e *entry) {
 // commit writes the group. When the database refuses it for what it holds, the
 // group is halved until the write that does not fit is alone with its error.
 func (s *Store) commit(ctx context.Context, batch []*entry) {
-	writes := make([]Write, 0, len(batch))
-	for _, e := range batch {
-		if e.invalid == nil {
-			writes = append(writes, e.write)
-		}
-	}
-	results, err := s.try(ctx, writes)
+	batch, results, err := s.try(ctx, batch)
 	switch {
 	case err == nil:
 		s.finish(batch, results)
-	case len(writes) > 1 && ctx.Err() == nil:
+	case len(batch) > 1 && ctx.Err() == nil:
 		s.commit(ctx, batch[:len(batch)/2])
 		s.commit(ctx, batch[len(batch)/2:])
 	case ctx.Err() != nil:
@@ -204,30 +199,57 @@ func (s *Store) commit(ctx context.Context, batch []*entry) {
 }
 
 // try writes until the database answers; while it is unavailable the group is
-// held, until ctx ends.
-func (s *Store) try(ctx context.Context, writes []Write) ([]error, error) {
-	if len(writes) == 0 {
-		return nil, nil
-	}
+// held, until ctx ends, but for the writes that nobody waits for any more: whoever
+// gave up was told that it failed. It returns what is left of the group.
+func (s *Store) try(ctx context.Context, batch []*entry) (left []*entry, results []error, err error) {
 	pause := firstPause
 	for {
+		var writes []Write
+		for _, e := range batch {
+			if e.invalid == nil {
+				writes = append(writes, e.write)
+			}
+		}
+		if len(writes) == 0 {
+			return batch, nil, nil
+		}
 		s.note(time.Now(), s.Err())
-		results, err := s.driver.Write(ctx, writes)
+		results, err = s.driver.Write(ctx, writes)
 		if err == nil && len(results) != len(writes) {
 			err = fmt.Errorf("store: driver: %d results for %d writes", len(results), len(writes))
 		}
 		if !errors.Is(err, ErrUnavailable) {
 			s.note(time.Time{}, nil)
-			return results, err
+			return batch, results, err
 		}
 		s.note(time.Time{}, err)
 		select {
 		case <-time.After(pause):
 			pause = min(2*pause, longPause)
 		case <-ctx.Done():
-			return nil, err
+			return batch, nil, err
 		}
+		batch = s.waitedFor(batch)
 	}
+}
+
+// waitedFor drops the entries of a group, of which nothing was committed, that
+// were given up meanwhile.
+func (s *Store) waitedFor(batch []*entry) []*entry {
+	var left, dropped []*entry
+	s.mu.Lock()
+	for _, e := range batch {
+		if e.givenUp {
+			dropped = append(dropped, e)
+			continue
+		}
+		left = append(left, e)
+	}
+	s.mu.Unlock()
+	for _, e := range dropped {
+		s.settle(e, fmt.Errorf("store: request %s: not written: nobody waits for it", e.write.Fenced().ID))
+	}
+	return left
 }
 
 func (s *Store) note(since time.Time, err error) {

@@ -26,6 +26,8 @@ var (
 	// ErrInvalid says that the write breaks a rule of this package, or that its
 	// events leave a gap after those stored.
 	ErrInvalid = errors.New("invalid write")
+	// ErrInFlight says that nobody knows yet whether the write is committed.
+	ErrInFlight = errors.New("may have been written")
 	// ErrClosed says that Run has ended, so nothing is committed any more.
 	ErrClosed = errors.New("store is closed")
 )

@@ -13,7 +13,7 @@ import (
 // that wraps ErrInvalid, queue.ErrIllegalMove, queue.ErrLeaseLost,
 // queue.ErrAtCap, ErrExists, ErrConflict or ErrClosed, or one of the database.
 // When ctx ends first and w was not taken yet, it is withdrawn; when it is in
-// flight the error says that it may have been committed. The caller must not
+// flight the error wraps ErrInFlight: it may have been committed, or may yet be. The caller must not
 // change what w points to before it was committed.
 func (s *Store) Write(ctx context.Context, w Write) error {
 	answer := make(chan error, 1)
@@ -34,7 +34,7 @@ func (s *Store) Write(ctx context.Context, w Write) error {
 	case err := <-answer:
 		return err
 	default:
-		return fmt.Errorf("store: request %s: may have been written: %w", w.Fenced().ID, context.Cause(ctx))
+		return fmt.Errorf("store: request %s: %w: %w", w.Fenced().ID, ErrInFlight, context.Cause(ctx))
 	}
 }
 
@@ -127,12 +127,13 @@ func (s *Store) poke() {
 }
 
 // withdraw reports whether e was still queued; then it is never written, and its
-// room is free.
+// room is free. One in flight is not tried again.
 func (s *Store) withdraw(e *entry) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.Index(s.queue, e)
 	if i < 0 {
+		e.givenUp = true
 		return false
 	}
 	s.queue = slices.Delete(s.queue, i, i+1)

@@ -13,7 +13,7 @@ import (
 // tested where the rule is:
 //
 //	U6   an outcome persisted twice: here for the store; one place to persist in host/claimer
-//	U7   an outcome persisted by nobody: here for every class; end to end in host/internal/endtoend
+//	U7   an outcome persisted by nobody: here for every class; the stages in host/processor
 //	U8   results outlive an outage: host/store, TestU8…
 //	U10  reaping in a task of its own: host/claimer sweeps beside claiming; here with full lanes
 //	U12  a map that grows by batch: no store keeps one; Held is what names the worker, see U9
