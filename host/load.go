@@ -43,6 +43,21 @@ func LoadConfig(path string, environ []string, logger hclog.Logger) (Config, err
 	return c, nil
 }
 
+// LoadStoreConfig is LoadConfig for a program that only looks at the store: it
+// needs none of the variables that hold keys, and logs nothing.
+func LoadStoreConfig(path string, environ []string) (Config, error) {
+	if path == "" {
+		return LoadConfig(path, environ, hclog.NewNullLogger())
+	}
+	f, err := config.LoadWithoutSecrets(path, environ)
+	if err != nil {
+		return Config{}, err
+	}
+	c := fromFile(f)
+	c.Logger = hclog.NewNullLogger()
+	return c, nil
+}
+
 func loadFile(path string, environ []string) (config.File, error) {
 	if path != "" {
 		return config.Load(path, environ)

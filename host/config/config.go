@@ -134,12 +134,22 @@ const (
 // Load reads the file at path, with environ ("NAME=value") over it. Paths in
 // the file are taken from the directory of the file, paths in the environment
 // from the working directory. The error joins all that is wrong.
-func Load(path string, environ []string) (File, error) {
+func Load(path string, environ []string) (File, error) { return load(path, environ, true) }
+
+// LoadWithoutSecrets is Load for a program that only looks at the store: the
+// variables that the file names as places of keys need not be there, and what
+// they hold is not read.
+func LoadWithoutSecrets(path string, environ []string) (File, error) {
+	return load(path, environ, false)
+}
+
+func load(path string, environ []string, secrets bool) (File, error) {
 	data, err := read(path)
 	if err != nil {
 		return File{}, err
 	}
 	r := newReader(path, filepath.Dir(path), environ)
+	r.secrets = secrets
 	r.file.Listen, r.file.Store = defaultListen, defaultStore
 	r.document(data)
 	return r.finish()
@@ -150,6 +160,7 @@ func Load(path string, environ []string) (File, error) {
 // the first of dirs that has any. Environ goes over it, as in Load.
 func Default(environ, dirs []string) (File, error) {
 	r := newReader("", "", environ)
+	r.secrets = true
 	r.file.Listen, r.file.Store = defaultListen, defaultStore
 	r.file.Upstreams = []Upstream{{Name: "demo", Kind: kindDemo}}
 	r.file.Models = []Model{{Name: "demo", Targets: []Target{{Upstream: "demo", Model: "demo", Weight: 1}}}}

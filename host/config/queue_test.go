@@ -89,3 +89,16 @@ func TestLoadRefusesOfTheQueue(t *testing.T) {
 		})
 	}
 }
+
+// TestLoadWithoutSecrets: who only looks at the store need not have the keys.
+func TestLoadWithoutSecrets(t *testing.T) {
+	text := small("store: sqlite:x.db\n") + "tenants: [{name: a, keys: [{env: CASEMATE_NOT_THERE}]}]\n"
+	path := filepath.Join(write(t, map[string]string{"c.yaml": text}), "c.yaml")
+	if _, err := config.Load(path, nil); err == nil {
+		t.Error("Load: want an error, since the key is not there")
+	}
+	got, err := config.LoadWithoutSecrets(path, []string{"CASEMATE_NOT_THERE=k"})
+	if err != nil || !strings.HasSuffix(got.Store, "x.db") || len(got.Tenants) != 1 || len(got.Tenants[0].KeyHashes) != 0 {
+		t.Errorf("got %q, %d tenants, %v", got.Store, len(got.Tenants), err)
+	}
+}

@@ -28,6 +28,8 @@ type reader struct {
 	env    map[string]string // the whole environment
 	file   File
 	errs   []error
+	// secrets: variables that hold keys are read.
+	secrets bool
 	// places tells where each setting was set, by its key.
 	places map[string]place
 	// used are the variables that the file names: CASEMATE_… among them are no

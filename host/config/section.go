@@ -270,6 +270,7 @@ func (r *reader) variable(use func(string)) value {
 		r.used[name] = true
 		v := r.env[name]
 		switch {
+		case !r.secrets:
 		case v == "":
 			r.wrong(r.at(n, path), "the environment has no %s, or it is empty", name)
 		case strings.ContainsFunc(v, func(c rune) bool { return c <= ' ' || c >= 0x7f }):

@@ -8,8 +8,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/casemate/casemate/host"
 	"github.com/casemate/casemate/host/doctor"
 	"github.com/casemate/casemate/host/store"
@@ -88,7 +86,7 @@ func storeOf(a app, o options) (host.Config, error) {
 	if o.config == "" && o.store != "" {
 		return host.Config{Store: o.store}, nil
 	}
-	c, err := host.LoadConfig(o.config, a.environ, hclog.NewNullLogger())
+	c, err := host.LoadStoreConfig(o.config, a.environ)
 	if o.store != "" {
 		c.Store = o.store
 	}
