@@ -13,22 +13,29 @@ import (
 	"github.com/casemate/casemate/plugins"
 )
 
-// TestReloadAppliesBudgets: what tenants may use of plugins changes with the
-// file, and a limit that limits nothing is told.
-func TestReloadAppliesBudgets(t *testing.T) {
-	var log bytes.Buffer
+// reloadable is a host with one tenant, its configuration and what it logs.
+func reloadable(t *testing.T, tenant Tenant) (*Host, Config, *bytes.Buffer) {
+	t.Helper()
+	log := &bytes.Buffer{}
 	c := Config{
 		Listen: "127.0.0.1:0", Store: "sqlite:" + filepath.Join(t.TempDir(), "c.db"),
-		Logger:    hclog.New(&hclog.LoggerOptions{Output: &log}),
+		Logger:    hclog.New(&hclog.LoggerOptions{Output: log}),
 		Upstreams: []Upstream{{Name: "demo", Kind: "demo"}},
 		Models:    []Model{{Name: "m", Targets: []Target{{Upstream: "demo", Model: "demo"}}}},
-		Tenants:   []Tenant{{Name: "a", KeyHashes: [][32]byte{{1}}, PluginFuelPerMinute: 1000, PluginInstances: 1}},
+		Tenants:   []Tenant{tenant},
 	}
 	h, err := New(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer h.close()
+	t.Cleanup(h.close)
+	return h, c, log
+}
+
+// TestReloadAppliesBudgets: what tenants may use of plugins changes with the
+// file, and a limit that limits nothing is told.
+func TestReloadAppliesBudgets(t *testing.T) {
+	h, c, log := reloadable(t, Tenant{Name: "a", KeyHashes: [][32]byte{{1}}, PluginFuelPerMinute: 1000, PluginInstances: 1})
 	if got, want := h.budgets.tenant("a"), (plugins.TenantLimits{FuelPerMinute: 1000, Instances: 1}); got != want {
 		t.Errorf("at first: %+v, want %+v", got, want)
 	}
@@ -53,19 +60,7 @@ func TestReloadAppliesBudgets(t *testing.T) {
 // TestReloadAppliesLimits: weights, caps and reserves of tenants change with
 // the file, and those of a tenant that left it out end.
 func TestReloadAppliesLimits(t *testing.T) {
-	var log bytes.Buffer
-	c := Config{
-		Listen: "127.0.0.1:0", Store: "sqlite:" + filepath.Join(t.TempDir(), "c.db"),
-		Logger:    hclog.New(&hclog.LoggerOptions{Output: &log}),
-		Upstreams: []Upstream{{Name: "demo", Kind: "demo"}},
-		Models:    []Model{{Name: "m", Targets: []Target{{Upstream: "demo", Model: "demo"}}}},
-		Tenants:   []Tenant{{Name: "a", KeyHashes: [][32]byte{{1}}, MaxRunning: 4, MaxRunningTotal: 6}},
-	}
-	h, err := New(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.close()
+	h, c, log := reloadable(t, Tenant{Name: "a", KeyHashes: [][32]byte{{1}}, MaxRunning: 4, MaxRunningTotal: 6})
 	lane := queue.Lane{Tenant: "a", Model: "m", Weight: 1, Cap: 4, Reserve: queue.Reserve{Queued: 1}}
 	wantLimits(t, h, lane, queue.Gate{Tenant: "a", Cap: 6, Reserve: queue.Reserve{Queued: 1}})
 	c.Tenants = []Tenant{{Name: "a", KeyHashes: [][32]byte{{1}}, Weight: 3, MaxRunning: 9, Reserve: Reserve{Realtime: 2, Queued: -1}}}

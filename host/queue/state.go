@@ -8,7 +8,7 @@ type State int16
 // The states. Pending to Processing and Waiting can move on; the rest are final.
 const (
 	Pending    State = 0  // waits for a claim; set by enqueue, the promoter and a hand-back
-	Claimed    State = 1  // a worker has it and has not begun
+	Claimed    State = 1  // a worker has it and has not begun; a claim that starts at once passes it in its own transaction
 	Processing State = 2  // a worker runs it; written before any byte goes upstream
 	Waiting    State = 3  // a retry or a reap put it off; the promoter moves it on when not-before has passed
 	Completed  State = 10 // the outcome is a success (a response may still be incomplete)

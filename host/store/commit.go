@@ -211,6 +211,7 @@ func (s *Store) try(ctx context.Context, batch []*entry) (left []*entry, results
 			}
 		}
 		if len(writes) == 0 {
+			s.note(time.Time{}, nil) // nothing is left to try with: the next write finds out
 			return batch, nil, nil
 		}
 		s.note(time.Now(), s.Err())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -281,6 +282,39 @@ func TestWriteIsWithdrawn(t *testing.T) {
 		if s.Backlog() != 0 {
 			t.Errorf("Backlog: got %d, want 0", s.Backlog())
 		}
+	})
+}
+
+// TestGivenUpWriteIsNotTriedAgain: who gave up in an outage was told that it
+// failed. When nothing is left to try with, the store does not stay unhealthy,
+// since then nobody would write any more.
+func TestGivenUpWriteIsNotTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var up atomic.Bool
+		var wrote atomic.Int32
+		f := &fake{write: func(_ int, w []store.Write) ([]error, error) {
+			if !up.Load() {
+				return nil, store.ErrUnavailable
+			}
+			wrote.Add(int32(len(w)))
+			return make([]error, len(w)), nil
+		}}
+		s := store.New(f, store.Options{})
+		stop := run(t, s)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := s.Write(ctx, event(0)); !errors.Is(err, store.ErrInFlight) {
+			t.Errorf("Write: %v, want ErrInFlight", err)
+		}
+		time.Sleep(5 * time.Second)
+		if !s.Healthy() || s.Backlog() != 0 {
+			t.Errorf("healthy %t with %d writes held, want it to take writes again", s.Healthy(), s.Backlog())
+		}
+		up.Store(true)
+		if err := s.Write(t.Context(), event(1)); err != nil || wrote.Load() != 1 {
+			t.Errorf("Write: %v, %d written, want the second only", err, wrote.Load())
+		}
+		stop()
 	})
 }
 
