@@ -32,11 +32,19 @@ type UpstreamCall struct {
 	Step     string // for the decision: Step.Key, or "" on the default path
 	Try      int
 	Fare     Fare
-	Path     string // "/chat/completions", "/embeddings"
-	Body     []byte
-	Key      string // idempotency key
-	Tried    []abi.Tried
-	OnData   func(data []byte) error // each event of a streamed answer
+	// Say says the call in the words of a kind of API. It is asked once for each
+	// target that is called, so what its last Said gathered is that target's
+	// answer. An error is a HostError: no target is called.
+	Say   func(kind upstream.Kind) (Said, error)
+	Key   string // idempotency key
+	Tried []abi.Tried
+}
+
+// Said is a call as one kind of API has it.
+type Said struct {
+	Path   string // "/chat/completions", "/responses", "/embeddings"
+	Body   []byte
+	OnData func(data []byte) error // each event of a streamed answer
 }
 
 // Fare says what a call means to the retry budget.
@@ -116,9 +124,14 @@ func (c *Caller) Good(f Fare, model string) {
 func (c *Caller) walk(ctx context.Context, u UpstreamCall, route abi.RouteAnswer, res *UpstreamResult) {
 	res.Failure = &CallFailure{Class: queue.UpstreamNetwork, Status: 503, RetryAfter: -1}
 	for _, target := range route.Targets {
+		said, err := u.Say(c.Upstream.Kind(target))
+		if err != nil {
+			res.Failure = &CallFailure{Class: queue.HostError, Status: 500, RetryAfter: -1}
+			return
+		}
 		reply, err := c.Upstream.Do(ctx, upstream.Call{
-			Target: target, Model: u.Info.Model, Path: u.Path, Body: u.Body, IdempotencyKey: u.Key,
-			Timeout: time.Duration(route.TimeoutMS) * time.Millisecond, Realtime: u.Realtime, OnData: u.OnData,
+			Target: target, Model: u.Info.Model, Path: said.Path, Body: said.Body, IdempotencyKey: u.Key,
+			Timeout: time.Duration(route.TimeoutMS) * time.Millisecond, Realtime: u.Realtime, OnData: said.OnData,
 		})
 		if err == nil {
 			res.Reply, res.Target, res.Called, res.Failure = reply, target, true, nil

@@ -33,6 +33,10 @@ func (s *scripted) Candidates(model string) []abi.Candidate {
 	return all
 }
 
+func said(upstream.Kind) (loop.Said, error) { return loop.Said{Body: []byte("{}")}, nil }
+
+func (s *scripted) Kind(string) upstream.Kind { return upstream.Chat }
+
 func (s *scripted) Available(model string) (open bool, wait time.Duration) {
 	s.asked = append(s.asked, model)
 	return s.open, s.wait
@@ -98,7 +102,7 @@ func TestCallerWalksTheTargets(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			up, b := &scripted{fails: tt.fails}, policy.NewBudget(policy.BudgetOptions{})
 			c := &loop.Caller{Policy: &fakePolicy{}, Upstream: up, Budget: b}
-			res := c.Do(t.Context(), loop.UpstreamCall{Info: abi.RequestInfo{Model: "m"}, Realtime: true, Fare: tt.fare, Body: []byte("{}")})
+			res := c.Do(t.Context(), loop.UpstreamCall{Info: abi.RequestInfo{Model: "m"}, Realtime: true, Fare: tt.fare, Say: said})
 			var calls []string
 			for _, c := range up.calls {
 				calls = append(calls, c.Target)
@@ -130,8 +134,8 @@ func TestCallerWalksTheTargets(t *testing.T) {
 func TestRejectedRetryIsRefunded(t *testing.T) {
 	b := policy.NewBudget(policy.BudgetOptions{})
 	c := &loop.Caller{Policy: &fakePolicy{reject: &abi.Reject{Status: 503}}, Upstream: &scripted{}, Budget: b}
-	c.Do(t.Context(), loop.UpstreamCall{Info: abi.RequestInfo{Model: "m"}, Fare: loop.First})
-	c.Do(t.Context(), loop.UpstreamCall{Info: abi.RequestInfo{Model: "m"}, Fare: loop.Paid})
+	c.Do(t.Context(), loop.UpstreamCall{Info: abi.RequestInfo{Model: "m"}, Fare: loop.First, Say: said})
+	c.Do(t.Context(), loop.UpstreamCall{Info: abi.RequestInfo{Model: "m"}, Fare: loop.Paid, Say: said})
 	if n := b.Counts()["m"]; n.Refunds != 1 || n.Deposits != 0 {
 		t.Errorf("got %+v, want one refund", n)
 	}

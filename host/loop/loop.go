@@ -32,6 +32,8 @@ type Upstream interface {
 	// Available reports whether some target of model is not cooling down; else
 	// wait is how long the first of them yet will be.
 	Available(model string) (open bool, wait time.Duration)
+	// Kind returns the kind of API that a target speaks.
+	Kind(target string) upstream.Kind
 	Do(ctx context.Context, c upstream.Call) (upstream.Reply, error)
 }
 
@@ -56,6 +58,32 @@ type Toolset interface {
 	Call(ctx context.Context, c ToolCall) ToolResult
 	Release()
 }
+
+// Remotes reaches the MCP servers that clients name.
+type Remotes interface {
+	// Tools asks a server for its tools, all pages of them. The error may be a
+	// *RemoteError.
+	Tools(ctx context.Context, s RemoteServer) ([]response.RemoteTool, error)
+	// Call runs a tool once. c.Tool.Plugin is the server's label; Nested is not
+	// looked at, and Effect is called before the request is sent.
+	Call(ctx context.Context, s RemoteServer, c ToolCall) ToolResult
+}
+
+// RemoteServer is an MCP server and who asks it.
+type RemoteServer struct {
+	response.Remote
+	response.Credentials
+	Tenant string
+}
+
+// RemoteError says why a server did not answer. Both texts may be shown to the
+// model and the client: nothing of them is the server's own.
+type RemoteError struct {
+	Code    string // "denied", "unreachable", "unauthorized", "invalid", "timeout"
+	Message string
+}
+
+func (e *RemoteError) Error() string { return "loop: remote server: " + e.Code + ": " + e.Message }
 
 // ToolCall is one try of a tool call.
 type ToolCall struct {

@@ -32,17 +32,19 @@ func (r *run) callModel(m modelCall, err error) result {
 	fold := response.NewFold()
 	fold.Key = s.IdempotencyKey(r.claim.ID)
 	up := r.loop.caller.Do(r.ctx, UpstreamCall{
-		Info: m.info, Realtime: r.claim.Realtime, Step: s.Key(), Try: s.Tries, Fare: m.fare, Path: "/chat/completions",
-		Body: m.body, Key: s.IdempotencyKey(r.claim.ID), Tried: m.tried,
-		OnData: func(data []byte) error {
-			deltas, err := fold.Chunk(data)
-			for _, d := range deltas {
-				r.show(d)
-			}
-			if err != nil {
-				return fmt.Errorf("%w: %w", upstream.ErrInvalid, err)
-			}
-			return nil
+		Info: m.info, Realtime: r.claim.Realtime, Step: s.Key(), Try: s.Tries, Fare: m.fare,
+		Key: s.IdempotencyKey(r.claim.ID), Tried: m.tried,
+		Say: func(upstream.Kind) (Said, error) {
+			return Said{Path: "/chat/completions", Body: m.body, OnData: func(data []byte) error {
+				deltas, err := fold.Chunk(data)
+				for _, d := range deltas {
+					r.show(d)
+				}
+				if err != nil {
+					return fmt.Errorf("%w: %w", upstream.ErrInvalid, err)
+				}
+				return nil
+			}}, nil
 		},
 	})
 	res.decisions = []store.Decision{up.Decision}

@@ -141,8 +141,10 @@ func (k *call) try(ctx context.Context, try int) loop.UpstreamResult {
 	k.fold = response.NewFold()
 	res := k.d.caller.Do(ctx, loop.UpstreamCall{
 		Info: k.info(ctx), Realtime: k.claim.Realtime, Try: try, Fare: k.fare,
-		Path: strings.TrimPrefix(k.claim.Path, "/v1"), Body: k.body,
-		Key: k.claim.ID.String(), Tried: k.tried, OnData: k.chunk,
+		Say: func(upstream.Kind) (loop.Said, error) {
+			return loop.Said{Path: strings.TrimPrefix(k.claim.Path, "/v1"), Body: k.body, OnData: k.chunk}, nil
+		},
+		Key: k.claim.ID.String(), Tried: k.tried,
 	})
 	k.tried = append(k.tried, res.Tried...)
 	k.rest.Decisions = append(k.rest.Decisions, res.Decision)

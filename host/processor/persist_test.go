@@ -30,6 +30,7 @@ type standInUpstream struct {
 func (u *standInUpstream) Candidates(string) []abi.Candidate {
 	return []abi.Candidate{{Target: "up/real", Weight: 1, Healthy: true}}
 }
+func (u *standInUpstream) Kind(string) upstream.Kind              { return upstream.Chat }
 func (u *standInUpstream) Available(string) (bool, time.Duration) { return true, 0 }
 func (u *standInUpstream) Do(ctx context.Context, _ upstream.Call) (upstream.Reply, error) {
 	return u.do(ctx, int(u.calls.Add(1)))

@@ -75,6 +75,12 @@ type New struct {
 	// Worker is the host that runs a realtime request: the row is born in
 	// Processing with attempt 1. 0: the row is born in Pending.
 	Worker int64
+	// Secret is what only the run may read: it is gone with the end of the
+	// request, whatever Store says. nil: none.
+	Secret []byte
+	// Batch and Line say which line of which batch the request is; zero: none.
+	Batch ID
+	Line  int
 }
 
 // Fence is what a write must find in the row: the claim's id, attempt and state.
@@ -106,6 +112,7 @@ type Claim struct {
 	Age       time.Duration // at the time of the claim
 	Remaining time.Duration // to the deadline at the time of the claim; 0: no deadline
 	Body      []byte
+	Secret    []byte // New.Secret
 }
 
 // Served returns the model that serves this attempt.

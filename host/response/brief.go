@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -25,23 +26,110 @@ type ServerTool struct {
 	// Opaque: the host does not see when the tool begins to change something
 	// outside, so it takes each try for having begun to.
 	Opaque bool
+	// Remote: a tool of the MCP server with the label Plugin, which is in
+	// Brief.Remotes.
+	Remote bool
+	// Approval: its calls wait for the client's approval.
+	Approval bool
+	Agent    *AgentBrief // not nil: the tool is an agent; Plugin is AgentLabel
 }
+
+// AgentLabel is the server_label of agents.
+const AgentLabel = "agents"
+
+// Agent is a tool that is a model with instructions and tools of its own: no
+// guest code. Its input is the call's arguments, as a user message; its output
+// is the text that its model ends with.
+type Agent struct {
+	Name          string
+	Description   string
+	Parameters    json.RawMessage // a JSON Schema; nil: {"input": string}
+	Model         string          // an alias
+	Instructions  string
+	Tools         []string // "plugin", "plugin/tool" or "agents/name"; none: no tools
+	MaxModelCalls int      // in one call of the agent; 0: Caps.ModelCalls
+}
+
+// AgentBrief is an agent as it was when its response was created.
+type AgentBrief struct {
+	Name          string          `json:"name"`
+	Description   string          `json:"description,omitempty"`
+	Parameters    json.RawMessage `json:"parameters,omitempty"`
+	Model         string          `json:"model"`
+	Instructions  string          `json:"instructions,omitempty"`
+	Offers        []Offer         `json:"offers,omitempty"` // to its model
+	MaxModelCalls int             `json:"max_model_calls,omitempty"`
+}
+
+// Remote is an MCP server of the client's choice. Its credentials are not here:
+// they are in the request's secret.
+type Remote struct {
+	Label       string   `json:"label"`
+	URL         string   `json:"url"`
+	Allowed     []string `json:"allowed"` // bare names; nil: all
+	Approval    Approval `json:"approval"`
+	Description string   `json:"description,omitempty"`
+}
+
+// Approval says which tools of a server may run without the client's approval.
+type Approval struct {
+	Always bool     `json:"always"`          // all but those of Never
+	Named  []string `json:"named,omitempty"` // need it where Always is not set
+	Never  []string `json:"never,omitempty"` // do not where Always is set
+}
+
+// Needed reports whether a call of the tool waits for approval.
+func (a Approval) Needed(tool string) bool {
+	if a.Always {
+		return !slices.Contains(a.Never, tool)
+	}
+	return slices.Contains(a.Named, tool)
+}
+
+// RemoteTool is a tool as its MCP server lists it.
+type RemoteTool struct {
+	Name        string          `json:"name"`
+	Description string          `json:"description,omitempty"`
+	InputSchema json.RawMessage `json:"input_schema"`
+	Annotations json.RawMessage `json:"annotations,omitempty"`
+}
+
+// Credentials are what a client sent to be used for one Remote.
+type Credentials struct {
+	Authorization string            `json:"authorization,omitempty"` // a bearer token
+	Headers       map[string]string `json:"headers,omitempty"`
+}
+
+// Secret is the request's secret as queue.New has it: credentials by label.
+type Secret map[string]Credentials
 
 // Brief is what the store keeps as the body of a request for a response.
 type Brief struct {
 	Request *Request
 	Context []Item // ancestors' input and output, oldest first, resolved at creation
 	Offers  []Offer
+	Agents  []AgentBrief // those among Offers, and those that they may call in turn
+	Remotes []Remote
+	// Conversation is the one that input and output are appended to, its id
+	// without its prefix; "": none.
+	Conversation string
+	// Direct is a tool call without a model: its result is the response. The
+	// request is then empty but for its model.
+	Direct *Call
 }
 
 // briefVersion is the version of the stored form.
 const briefVersion = 1
 
 type storedBrief struct {
-	V       int      `json:"v"`
-	Request *Request `json:"request"`
-	Context []Item   `json:"context,omitempty"`
-	Offers  []Offer  `json:"offers,omitempty"`
+	V            int          `json:"v"`
+	Request      *Request     `json:"request"`
+	Context      []Item       `json:"context,omitempty"`
+	Offers       []Offer      `json:"offers,omitempty"`
+	Agents       []AgentBrief `json:"agents,omitempty"`
+	Remotes      []Remote     `json:"remotes,omitempty"`
+	Conversation string       `json:"conversation,omitempty"`
+	Direct       *Call        `json:"direct,omitempty"`
 }
 
 // Encode returns the brief as JSON with a version.
@@ -49,7 +137,7 @@ func (j Brief) Encode() ([]byte, error) {
 	if j.Request == nil {
 		return nil, errors.New("response: encode brief: it has no request")
 	}
-	b := marshal(storedBrief{briefVersion, j.Request, j.Context, j.Offers})
+	b := marshal(storedBrief{briefVersion, j.Request, j.Context, j.Offers, j.Agents, j.Remotes, j.Conversation, j.Direct})
 	if string(b) == "null" {
 		return nil, errors.New("response: encode brief: it holds an item that is not JSON")
 	}
@@ -65,7 +153,7 @@ func DecodeBrief(b []byte) (Brief, error) {
 	if s.V != briefVersion || s.Request == nil {
 		return Brief{}, fmt.Errorf("response: decode brief: version %d, want %d with a request", s.V, briefVersion)
 	}
-	return Brief{s.Request, s.Context, s.Offers}, nil
+	return Brief{s.Request, s.Context, s.Offers, s.Agents, s.Remotes, s.Conversation, s.Direct}, nil
 }
 
 // Ancestor returns the context of a child of a response in a final state: the

@@ -29,26 +29,6 @@ const (
 	finishCalls  = "tool_calls"
 )
 
-// DeltaKind says what a Delta adds to.
-type DeltaKind string
-
-// The kinds.
-const (
-	TextDelta      DeltaKind = "text"
-	RefusalDelta   DeltaKind = "refusal"
-	ReasoningDelta DeltaKind = "reasoning"
-	CallDelta      DeltaKind = "call"
-)
-
-// Delta is a piece of a model call's output.
-type Delta struct {
-	Kind   DeltaKind
-	Index  int    // of the call, in ModelOutput.Calls
-	CallID string // set on each delta of a call
-	Name   string // set on each delta of a call
-	Text   string // may be empty in the first delta of a call
-}
-
 // Fold gathers the output of one model call from chunks, or from one body. It
 // reads the first choice only, and never more than it needs: unknown fields and
 // odd types do no harm.

@@ -26,6 +26,20 @@ type View struct {
 	// the request's max_tool_calls, which is about the calls that the client sees.
 	NestedSteps, NestedCalls int
 	Age                      time.Duration
+
+	// Before the first model call come, in this order: a ListTools step for each
+	// label of Lists, and a call for each of Approved.
+	Lists    []string
+	Approved []Approved
+	Direct   *Call // the one call of a response without a model
+}
+
+// Approved is a call that waited for the client's approval, and what it said.
+type Approved struct {
+	RequestID string // of the mcp_approval_request
+	Call      Call   // Name is the offered one; ID is the request's
+	Approve   bool
+	Reason    string
 }
 
 // Action says how to read a Plan.

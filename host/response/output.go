@@ -7,13 +7,20 @@ import (
 
 // ModelOutput is the output of a completed model call.
 type ModelOutput struct {
-	Text      string `json:"text,omitempty"`
-	Refusal   string `json:"refusal,omitempty"`
-	Reasoning string `json:"reasoning,omitempty"`
-	Calls     []Call `json:"calls,omitempty"` // in the order in which they began
-	Finish    string `json:"finish"`          // "stop", "length", "tool_calls", "content_filter", …
-	Model     string `json:"model,omitempty"` // upstream's name
-	Usage     Usage  `json:"usage"`
+	Text      string   `json:"text,omitempty"`
+	Refusal   string   `json:"refusal,omitempty"`
+	Reasoning string   `json:"reasoning,omitempty"`
+	Summary   []string `json:"summary,omitempty"` // of the reasoning, by part
+	// Encrypted is the reasoning in a form that only its upstream reads. It goes
+	// back to an upstream of kind responses in the next model call, and to a
+	// client that asked for it.
+	Encrypted   string            `json:"encrypted,omitempty"`
+	Annotations []json.RawMessage `json:"annotations,omitempty"` // of Text, as Responses has them
+	Logprobs    []json.RawMessage `json:"logprobs,omitempty"`    // of Text, as Responses has them
+	Calls       []Call            `json:"calls,omitempty"`       // in the order in which they began
+	Finish      string            `json:"finish"`                // "stop", "length", "tool_calls", "content_filter", …
+	Model       string            `json:"model,omitempty"`       // upstream's name
+	Usage       Usage             `json:"usage"`
 }
 
 // Call is one tool call of a model. Arguments are as the model wrote them, {}

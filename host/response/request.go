@@ -30,6 +30,8 @@ type Request struct {
 	Input              []Item            `json:"input"`
 	Instructions       *string           `json:"instructions,omitempty"`
 	PreviousResponseID string            `json:"previous_response_id,omitempty"`
+	Conversation       string            `json:"conversation,omitempty"` // with its prefix; "": none
+	Include            []string          `json:"include,omitempty"`
 	Stream             bool              `json:"stream,omitempty"`
 	Background         bool              `json:"background,omitempty"`
 	Store              bool              `json:"store,omitempty"`

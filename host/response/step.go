@@ -16,6 +16,10 @@ type StepKind string
 const (
 	ModelCall StepKind = "model_call"
 	ToolCall  StepKind = "tool_call"
+	// ListTools asks a remote MCP server, Step.Plugin, for its tools: a list of
+	// RemoteTool as JSON is its output. One that failed for good fails nothing:
+	// the model is offered none of that server's tools.
+	ListTools StepKind = "list_tools"
 )
 
 // StepState is where a step stands.

@@ -13,10 +13,16 @@ type FunctionTool struct {
 	Raw  json.RawMessage `json:"raw"` // as Chat Completions wants it: name, description, parameters, …
 }
 
-// ServerRef is a {"type":"mcp"} entry that names tools of this host.
+// ServerRef is a {"type":"mcp"} entry: tools of this host, or with a URL those
+// of another server.
 type ServerRef struct {
-	Label   string   `json:"server_label"`
-	Allowed []string `json:"allowed_tools"` // bare names; nil: all
+	Label       string    `json:"server_label"`
+	Allowed     []string  `json:"allowed_tools"` // bare names; nil: all
+	URL         string    `json:"server_url,omitempty"`
+	Description string    `json:"server_description,omitempty"`
+	Approval    *Approval `json:"approval,omitempty"` // nil: not said
+	// Credentials are not encoded: what is kept of a request does not hold them.
+	Credentials Credentials `json:"-"`
 }
 
 // legalName reports whether s matches ^[a-zA-Z0-9_-]{1,64}$.

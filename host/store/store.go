@@ -19,6 +19,8 @@ import (
 // (every state change is checked by queue.Move) and return errors that wrap
 // the sentinels of package queue. A method whose context ends returns promptly.
 type Driver interface {
+	Conversations
+
 	// Write commits all writes in one transaction, in order, and returns one
 	// error per write: nil, a *LeaseLost, or one that wraps queue.ErrAtCap,
 	// ErrExists, ErrConflict or, for events that leave a gap, ErrInvalid. A
@@ -115,6 +117,14 @@ type Write struct {
 	Failures int
 	// Usage is written even when the fence does not hold.
 	Usage []Usage
+	// Key, with Insert: a key of the tenant that stands for a request already,
+	// for KeepKeys after it was first used, refuses the insert with a *Repeated.
+	Key *Key
+	// Join, with Insert: the write is refused with a *ConversationBusy or
+	// queue.ErrNotFound, or holds the conversation until the request is final.
+	Join *Join
+	// Append, with Move to a final state.
+	Append *Append
 	// Move changes the state; nil leaves it.
 	Move *Move
 	// LetGo: the fence is a Canceled row that still names the worker; the

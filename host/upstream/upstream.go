@@ -5,6 +5,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,9 +20,19 @@ import (
 	"github.com/casemate/casemate/sdk/abi"
 )
 
+// Kind is the API that an endpoint speaks.
+type Kind string
+
+// The kinds. An endpoint of either may serve /embeddings and /completions too.
+const (
+	Chat      Kind = "chat"      // POST /chat/completions
+	Responses Kind = "responses" // POST /responses
+)
+
 // Upstream is one endpoint.
 type Upstream struct {
 	Name    string // no slash
+	Kind    Kind   // "": Chat
 	BaseURL string // "https://api.example.com/v1"; a call's path is appended
 	APIKey  string // sent as a bearer token; "": none
 }
@@ -110,6 +121,7 @@ func pooled() *http.Transport {
 // endpoint is a target as Do needs it.
 type endpoint struct {
 	id     string // "upstream/model"
+	kind   Kind
 	base   string // without a slash at its end
 	key    string
 	model  string
@@ -180,7 +192,7 @@ func (c *Client) add(alias string, t Target, ups map[string]Upstream) error {
 	id := t.Upstream + "/" + t.Model
 	e := c.endpoints[id]
 	if e == nil {
-		e = &endpoint{id: id, base: strings.TrimRight(u.BaseURL, "/"), key: u.APIKey, model: t.Model}
+		e = &endpoint{id: id, kind: cmp.Or(u.Kind, Chat), base: strings.TrimRight(u.BaseURL, "/"), key: u.APIKey, model: t.Model}
 		c.endpoints[id] = e
 	}
 	if slices.ContainsFunc(c.models[alias], func(o choice) bool { return o.endpoint == e }) {
@@ -197,6 +209,8 @@ func (u Upstream) check() error {
 	}
 	b, err := url.Parse(u.BaseURL)
 	switch {
+	case u.Kind != "" && u.Kind != Chat && u.Kind != Responses:
+		return errors.New("kind is neither chat nor responses")
 	case err != nil || b.Host == "" || b.Scheme != "http" && b.Scheme != "https":
 		return errors.New("base URL is not an http or https URL")
 	case b.User != nil || b.RawQuery != "" || b.ForceQuery || b.Fragment != "":
@@ -224,6 +238,14 @@ func (c *Client) Models() []string {
 
 // Has reports whether model is an alias.
 func (c *Client) Has(model string) bool { return len(c.models[model]) > 0 }
+
+// Kind returns the kind of a target's upstream.
+func (c *Client) Kind(target string) Kind {
+	if e := c.endpoints[target]; e != nil {
+		return e.kind
+	}
+	return Chat
+}
 
 // Candidates returns the targets of an alias, in the configured order, with
 // their health of this moment; nil for what is no alias.

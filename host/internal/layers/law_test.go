@@ -42,12 +42,16 @@ var law = []struct{ pkg, mayImport string }{
 	// Stages.
 	{"host/demo", ""},
 	{"host/upstream", "sdk/abi host/queue"},
+	{"host/translate", "host/queue host/response"},
+	{"host/tokens", ""},
+	{"host/batch", "host/queue host/response host/store"},
+	{"host/mcp", "plugins/capability plugins/egress sdk/abi host/queue host/response host/store host/loop"},
 	{"host/stream", "host/queue host/response host/store"},
-	{"host/loop", "sdk/abi host/queue host/response host/policy host/store host/stream host/upstream"},
-	{"host/processor", "sdk/abi host/queue host/response host/policy host/store host/stream host/upstream host/loop"},
+	{"host/loop", "sdk/abi host/queue host/response host/policy host/store host/stream host/upstream host/translate"},
+	{"host/processor", "sdk/abi host/queue host/response host/policy host/store host/stream host/upstream host/translate host/loop"},
 	{"host/share", "host/queue host/store"},
 	{"host/claimer", "host/queue host/response host/store"},
-	{"host/api", "host/queue host/response host/store host/stream host/tenant"},
+	{"host/api", "host/queue host/response host/store host/stream host/tenant host/tokens"},
 	{"host/guest", "plugins plugins/capability plugins/egress plugins/manifest plugins/plugintest sdk/abi host/queue host/response host/policy host/loop host/store"},
 
 	// The only place that wires, and what stands on it.
@@ -83,6 +87,9 @@ var owners = []owner{
 	{"github.com/hashicorp/go-hclog", "host host/* host/internal/* host/cmd/* plugins plugins/internal/*"},
 	{"github.com/fsnotify/fsnotify", "host host/cmd/*"},
 	{"github.com/google/uuid", "host/queue"},
+	{"github.com/coder/websocket", "host/api"},
+	{"github.com/modelcontextprotocol/go-sdk", "host/mcp"},
+	{"github.com/tiktoken-go/tokenizer", "host/tokens"},
 	{"golang.org/x/sync", "host host/* host/store/* plugins plugins/internal/*"},
 	{"github.com/fergusstrange/embedded-postgres", "host/internal/testdb"},
 	{"github.com/lib/pq", "host/internal/testdb"}, // embedded-postgres brings it
