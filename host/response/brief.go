@@ -107,6 +107,9 @@ type Secret map[string]Credentials
 type Brief struct {
 	Request *Request
 	Context []Item // ancestors' input and output, oldest first, resolved at creation
+	// Dropped are indexes into context and input taken together, ascending: what
+	// the model is not shown, since it would be too much.
+	Dropped []int
 	Offers  []Offer
 	Agents  []AgentBrief // those among Offers, and those that they may call in turn
 	Remotes []Remote
@@ -118,13 +121,28 @@ type Brief struct {
 	Direct *Call
 }
 
-// briefVersion is the version of the stored form.
-const briefVersion = 1
+// The versions of the stored form. A host of the first would lose what the
+// second adds, so what needs none of that is stored in the first.
+const (
+	briefFirst   = 1
+	briefVersion = 2 // agents, remotes, conversation, direct call, dropped items, custom tools
+)
+
+// version is the first version that holds all of the brief.
+func (j Brief) version() int {
+	custom := slices.ContainsFunc(j.Request.Functions, func(t FunctionTool) bool { return t.Custom })
+	approval := slices.ContainsFunc(j.Request.Servers, func(s ServerRef) bool { return s.Approval != nil && (s.Approval.Always || s.Approval.Named != nil) })
+	if custom || approval || j.Agents != nil || j.Remotes != nil || j.Conversation != "" || j.Direct != nil || j.Dropped != nil {
+		return briefVersion
+	}
+	return briefFirst
+}
 
 type storedBrief struct {
 	V            int          `json:"v"`
 	Request      *Request     `json:"request"`
 	Context      []Item       `json:"context,omitempty"`
+	Dropped      []int        `json:"dropped,omitempty"`
 	Offers       []Offer      `json:"offers,omitempty"`
 	Agents       []AgentBrief `json:"agents,omitempty"`
 	Remotes      []Remote     `json:"remotes,omitempty"`
@@ -137,7 +155,7 @@ func (j Brief) Encode() ([]byte, error) {
 	if j.Request == nil {
 		return nil, errors.New("response: encode brief: it has no request")
 	}
-	b := marshal(storedBrief{briefVersion, j.Request, j.Context, j.Offers, j.Agents, j.Remotes, j.Conversation, j.Direct})
+	b := marshal(storedBrief{j.version(), j.Request, j.Context, j.Dropped, j.Offers, j.Agents, j.Remotes, j.Conversation, j.Direct})
 	if string(b) == "null" {
 		return nil, errors.New("response: encode brief: it holds an item that is not JSON")
 	}
@@ -150,88 +168,61 @@ func DecodeBrief(b []byte) (Brief, error) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return Brief{}, fmt.Errorf("response: decode brief: %w", err)
 	}
-	if s.V != briefVersion || s.Request == nil {
-		return Brief{}, fmt.Errorf("response: decode brief: version %d, want %d with a request", s.V, briefVersion)
+	if s.V < briefFirst || s.V > briefVersion || s.Request == nil {
+		return Brief{}, fmt.Errorf("response: decode brief: version %d, want %d to %d with a request", s.V, briefFirst, briefVersion)
 	}
-	return Brief{s.Request, s.Context, s.Offers, s.Agents, s.Remotes, s.Conversation, s.Direct}, nil
+	return Brief{s.Request, s.Context, s.Dropped, s.Offers, s.Agents, s.Remotes, s.Conversation, s.Direct}, nil
 }
 
 // Ancestor returns the context of a child of a response in a final state: the
-// parent's own context, its input and its output, in order. Reasoning is left
-// out, and so is what an interrupted model call left behind; a message that
-// the parent's end cut short stays. response is the parent's Response object.
+// parent's own context, its input and its output, in order. Reasoning that no
+// model can be given back is left out. response is the parent's Response object.
 func Ancestor(j Brief, response []byte) ([]Item, error) {
-	var parent struct {
-		Status string `json:"status"`
-		Output []Item `json:"output"`
-	}
-	if err := json.Unmarshal(response, &parent); err != nil {
-		return nil, fmt.Errorf("response: ancestor: %w", err)
+	output, err := LastingOutput(response)
+	if err != nil {
+		return nil, err
 	}
 	if j.Request == nil {
 		return nil, errors.New("response: ancestor: its brief has no request")
 	}
-	items := make([]Item, 0, len(j.Context)+len(j.Request.Input)+len(parent.Output))
+	items := make([]Item, 0, len(j.Context)+len(j.Request.Input)+len(output))
 	items = append(items, j.Context...)
 	items = append(items, j.Request.Input...)
-	for i, it := range parent.Output {
-		last := it.Type == "message" && parent.Status == statusIncomplete && i == len(parent.Output)-1
-		if it.Type == "reasoning" || it.Status == statusIncomplete && !last {
-			continue
+	for _, it := range output {
+		if it.Type != itemReasoning || encrypted(it) {
+			items = append(items, it)
 		}
-		items = append(items, it)
 	}
 	return items, nil
 }
 
-// CheckOutputs refuses a function_call_output that no function_call in the
-// input or context precedes, and a call that no output follows: no model can
-// be shown either. The error is a *BadRequest.
-func CheckOutputs(j Brief) error {
-	items := transcriptItems(j)
-	outputs := pairOutputs(items)
-	answered := map[int]bool{}
-	for _, o := range outputs {
-		answered[o] = true
+// LastingOutput returns the output of a Response object as what comes after it
+// sees it: without what an interrupted model call left behind. A message that
+// the response's end cut short stays.
+func LastingOutput(response []byte) ([]Item, error) {
+	var o struct {
+		Status string `json:"status"`
+		Output []Item `json:"output"`
 	}
-	for i, it := range items {
-		_, called := outputs[i]
-		switch {
-		case it.Type == "function_call_output" && !answered[i]:
-			return &BadRequest{"input", "invalid_value", fmt.Sprintf("No tool call found for function call output with call_id %.64q.", it.CallID)}
-		case it.Type == "function_call" && it.Status != statusIncomplete && !called:
-			return &BadRequest{"input", "invalid_value", fmt.Sprintf("No tool output found for function call %.64q.", it.CallID)}
+	if err := json.Unmarshal(response, &o); err != nil {
+		return nil, fmt.Errorf("response: output: %w", err)
+	}
+	lasting := make([]Item, 0, len(o.Output))
+	for i, it := range o.Output {
+		last := it.Type == itemMessage && o.Status == statusIncomplete && i == len(o.Output)-1
+		if it.Status != statusIncomplete || last {
+			lasting = append(lasting, it)
 		}
 	}
-	return nil
+	return lasting, nil
 }
 
-func transcriptItems(j Brief) []Item {
-	items := append([]Item(nil), j.Context...)
-	if j.Request != nil {
-		items = append(items, j.Request.Input...)
+// encrypted reports whether a reasoning item holds what its model wants back.
+func encrypted(it Item) bool {
+	var r struct {
+		Content string `json:"encrypted_content"`
 	}
-	return items
-}
-
-// pairOutputs maps the index of each function_call to the index of the first
-// output with its call id that follows it and is not another call's. Ids may
-// repeat over the turns of a long context.
-func pairOutputs(items []Item) map[int]int {
-	open := map[string][]int{} // calls by id, oldest first
-	pairs := map[int]int{}
-	for i, it := range items {
-		switch it.Type {
-		case "function_call":
-			open[it.CallID] = append(open[it.CallID], i)
-		case "function_call_output":
-			if calls := open[it.CallID]; len(calls) > 0 {
-				pairs[calls[0]] = i
-				open[it.CallID] = calls[1:]
-			}
-		}
-	}
-	return pairs
+	return json.Unmarshal(it.Raw, &r) == nil && r.Content != ""
 }
 
 // CheckTools refuses a client function with the name of an offer, and a
@@ -248,10 +239,20 @@ func CheckTools(j Brief) error {
 			return &BadRequest{"tools", "duplicate_tool_name", "The function " + o.Name + " has the name of a tool of this host: rename it."}
 		}
 	}
-	if f := t.choice.forced; f.Type != "" && !t.any(f) {
+	known := func(ref toolRef) bool {
+		remote := func(r Remote) bool { return ref.Type == "mcp" && r.Label == ref.Label }
+		return t.any(ref) || slices.ContainsFunc(j.Remotes, remote)
+	}
+	if f := t.choice.forced; f.Type != "" && !known(f) {
 		return &BadRequest{"tool_choice", "invalid_value", "tool_choice names a tool that is not in tools."}
 	}
-	if t.choice.mode == "required" && len(t.functions)+len(t.tools) == 0 {
+	for i, ref := range t.choice.allowed {
+		named := ref.Type == "function" || ref.Type == "custom" || ref.Type == "mcp"
+		if named && !known(ref) {
+			return &BadRequest{fmt.Sprintf("tool_choice.tools[%d]", i), "invalid_value", "tool_choice allows a tool that is not in tools."}
+		}
+	}
+	if t.choice.mode == "required" && len(t.functions)+len(t.tools)+len(j.Remotes) == 0 {
 		return &BadRequest{"tool_choice", "invalid_value", "tool_choice is required and there is no tool."}
 	}
 	return nil

@@ -13,6 +13,8 @@ const (
 	SummaryDelta    DeltaKind = "summary"    // of reasoning
 	AnnotationDelta DeltaKind = "annotation" // of the text before it: Raw
 	CallDelta       DeltaKind = "call"
+	// EncryptedDelta ends the reasoning before it: Text is its encrypted form.
+	EncryptedDelta DeltaKind = "encrypted"
 )
 
 // Delta is a piece of a model call's output.

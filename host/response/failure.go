@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/casemate/casemate/host/queue"
@@ -33,7 +34,7 @@ func FailureOf(s Step) *Failure {
 		f.Status, f.Message = UpstreamStatus(s.Status), "The model could not answer this request."
 		switch f.Status {
 		case 400, 413, 415, 422:
-			f.Code, f.Message = "invalid_prompt", "The model refused this request as invalid."
+			f.Code, f.Message = refusal(s.Code)
 		}
 		return f
 	}
@@ -43,6 +44,25 @@ func FailureOf(s Step) *Failure {
 	}
 	f.Status, f.Message = told.status, told.message
 	return f
+}
+
+// refusal is the code and message for a request that the model refused with a
+// code. Those that a client can act on are passed on as they are; of the others
+// no more is told than that the request is to blame.
+func refusal(code string) (passed, message string) {
+	switch {
+	case code == "context_length_exceeded":
+		return code, "The input is longer than the context window of the model."
+	case code == "content_filter", code == "content_policy_violation":
+		return "invalid_prompt", "The content filter of the model refused this request."
+	case code == "bio_policy":
+		return code, "A policy of the model refused this request."
+	case strings.Contains(code, "image"):
+		return code, "The model could not take an image of this request."
+	case code == "unsupported_value", code == "unsupported_parameter":
+		return "invalid_prompt", "The model does not support a part of this request."
+	}
+	return "invalid_prompt", "The model refused this request as invalid."
 }
 
 // classTold is what the client is told of a class; of those that are not here,

@@ -130,6 +130,9 @@ func (v *NestedView) step(id string) Step {
 		s.Tool = v.Tool
 		return s.skip(codeUnknownTool, unknownTool)
 	}
+	if tool.Approval {
+		return s.skip(codeNotAllowed, "This tool waits for the user's approval: only the model can ask for it.")
+	}
 	if why := broken(v.Check, tool, s.Input); why != "" {
 		return s.skip(codeInvalidArgs, why)
 	}
@@ -163,6 +166,9 @@ func CloseNested(parent Step, nested []Step) []Step {
 func (s Step) close() Step {
 	switch s.State {
 	case Running:
+		if s.Kind != ToolCall {
+			return s.end(Failed, queue.StepAbandoned, "step_abandoned")
+		}
 		return s.end(Abandoned, queue.StepAbandoned, "step_abandoned")
 	case Planned:
 		return s.end(Skipped, queue.StepAbandoned, "step_abandoned")

@@ -83,6 +83,7 @@ func TestNextNested(t *testing.T) {
 				s.CallID, s.Tries = response.NestedID(0, "no", []byte("{}")), 0
 			})},
 		},
+		{name: "one that waits for approval", tool: "ask", answer: "/1/0 skipped 0", settle: "/1/0 skipped", fresh: true},
 		{name: "broken arguments", args: `{"n":`, answer: "/1/0 skipped 0", settle: "/1/0 skipped", fresh: true},
 		{name: "against the schema", args: `{"refuse":1}`, answer: "/1/0 skipped 0", settle: "/1/0 skipped", fresh: true},
 	} {
@@ -91,6 +92,7 @@ func TestNextNested(t *testing.T) {
 				NestedCall: response.NestedCall{Parent: parent, N: tt.n, Tool: "t", Arguments: []byte("{}")}, Steps: tt.steps,
 				Tools: map[string]response.ServerTool{
 					"t": {Offer: response.Offer{Plugin: "p", Tool: "t"}}, "u": {Offer: response.Offer{Plugin: "p", Tool: "u"}, Effects: "pure"},
+					"ask": {Offer: response.Offer{Plugin: "p", Tool: "ask"}, Approval: true},
 				},
 				Check: func(_ response.ServerTool, args []byte) error {
 					if strings.Contains(string(args), "refuse") {

@@ -1,8 +1,6 @@
 package response
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -21,11 +19,15 @@ type View struct {
 	// shown to the model. nil: not checked.
 	Check func(ServerTool, []byte) error
 	Caps  Caps
-	// NestedSteps and NestedCalls count the steps in the scopes of Steps, and of
-	// them those that were not skipped. They count toward Caps, but not toward
-	// the request's max_tool_calls, which is about the calls that the client sees.
-	NestedSteps, NestedCalls int
-	Age                      time.Duration
+	// NestedSteps counts the steps of all scopes but Scope, NestedCalls of them
+	// the tool calls that were not skipped, NestedModels the model calls, and
+	// NestedUsage is what those used. They count toward Caps and the request's
+	// max_output_tokens, but not toward its max_tool_calls, which is about the
+	// calls that the client sees.
+	NestedSteps, NestedCalls, NestedModels int
+	NestedUsage                            Usage
+	MaxModelCalls                          int // in Scope alone, that of an agent; 0: no cap but Caps
+	Age                                    time.Duration
 
 	// Before the first model call come, in this order: a ListTools step for each
 	// label of Lists, and a call for each of Approved.
@@ -36,16 +38,17 @@ type View struct {
 
 // Approved is a call that waited for the client's approval, and what it said.
 type Approved struct {
-	RequestID string // of the mcp_approval_request
-	Call      Call   // Name is the offered one; ID is the request's
-	Approve   bool
-	Reason    string
+	RequestID   string // of the mcp_approval_request
+	Label, Tool string // as the client was asked
+	Call        Call   // Name is the offered one, "" if the tool is gone; ID is the request's
+	Approve     bool
+	Reason      string
 }
 
 // Action says how to read a Plan.
 type Action string
 
-// The actions. With Do, exactly one of Settle, Ask, or Run with Record and Wait is set.
+// The actions. With Do, exactly one of Settle, Ask and Run is set, or Wait.
 const (
 	Do         Action = "do"
 	Complete   Action = "complete"
@@ -63,8 +66,8 @@ type Plan struct {
 	Ask []Step
 	// Run: record as running and run; some of them are new.
 	Run []Step
-	// Record: new steps for which there is no room yet. Record them as planned
-	// with Run, so that a fan-out is recorded before any of it runs.
+	// Record: new steps that do not run yet. Record them as planned with Run or
+	// Settle, so that a fan-out is recorded before any of it runs.
 	Record  []Step
 	Wait    bool     // steps of this attempt still run
 	Reason  string   // of Incomplete: "max_output_tokens" or "content_filter"
@@ -81,7 +84,13 @@ func Next(v View) Plan {
 		return plan
 	}
 	last := p.lastModelCall()
-	if last == nil {
+	switch {
+	case last == nil && p.Direct != nil:
+		return p.direct()
+	case last == nil:
+		if plan, more := p.before(); more {
+			return plan
+		}
 		return p.modelCall()
 	}
 	if last.State != Completed {
@@ -165,25 +174,34 @@ func (s Step) Again() Step {
 	return s
 }
 
-// told reports whether a failed tool call goes to the model without a question
-// to the retry policy: the tool itself said that another try is of no use.
+// told reports whether a failed step is told without a question to the retry
+// policy: the tool or server itself said that another try is of no use, or the
+// policy was asked of what an agent did.
 func (s Step) told() bool {
-	if s.Kind != ToolCall || s.Class != queue.GuestError {
+	switch {
+	case s.Agent():
+		return true
+	case s.Kind == ListTools:
+		return slices.Contains([]string{"denied", "unauthorized", "invalid", "not_found"}, s.Code)
+	case s.Kind != ToolCall || s.Class != queue.GuestError:
 		return false
 	}
 	switch s.Code {
-	case codeInvalidArgs, "not_found", "denied", "permanent":
+	case codeInvalidArgs, "not_found", codeDenied, "permanent":
 		return true
 	}
 	return false
 }
 
-const codeInvalidArgs = "invalid_args"
+const (
+	codeInvalidArgs = "invalid_args"
+	codeDenied      = "denied"
+)
 
 // end settles the step, with an error output where it needs one and has none.
 func (s Step) end(state StepState, class queue.Class, code string) Step {
 	s.State, s.Verdict, s.Class, s.Code = state, Final, class, code
-	if s.Kind == ToolCall && (len(s.Output) == 0 || state == Abandoned) {
+	if s.Kind != ModelCall && (len(s.Output) == 0 || state == Abandoned) {
 		s.Output = ErrorOutput(toolFailure(s))
 	}
 	return s
@@ -200,7 +218,7 @@ func (p *planner) lastModelCall() *Step {
 
 // modelCall plans the next model call, if no cap is in its way.
 func (p *planner) modelCall() Plan {
-	used, calls, ordinal := TotalUsage(p.Steps), 0, 0
+	used, calls, ordinal := TotalUsage(p.Steps).Add(p.NestedUsage), 0, 0
 	for _, s := range p.Steps {
 		if s.Kind == ModelCall {
 			calls++
@@ -211,7 +229,9 @@ func (p *planner) modelCall() Plan {
 	switch {
 	case limit != nil && used.Output >= *limit, p.caps.Tokens > 0 && used.Input+used.Output >= p.caps.Tokens:
 		return Plan{Action: Incomplete, Reason: reasonTokens}
-	case calls >= p.caps.ModelCalls:
+	case p.MaxModelCalls > 0 && calls >= p.MaxModelCalls:
+		return overCap(fmt.Sprintf("It reached its limit of %d model calls.", p.MaxModelCalls))
+	case calls+p.NestedModels >= p.caps.ModelCalls:
 		return overCap(fmt.Sprintf("The response reached its limit of %d model calls.", p.caps.ModelCalls))
 	case len(p.Steps)+p.NestedSteps >= p.caps.Steps:
 		return overCap(fmt.Sprintf("The response reached its limit of %d steps.", p.caps.Steps))
@@ -223,110 +243,4 @@ func (p *planner) modelCall() Plan {
 
 func overCap(message string) Plan {
 	return Plan{Action: Fail, Failure: &Failure{Code: "server_error", Message: message, Status: 500, Class: queue.HostError, Final: true}}
-}
-
-// calls plans what follows a model call that called tools. Every call that is
-// not a client function's gets the ordinal after base that its place gives it,
-// so that planning twice gives the same steps.
-func (p *planner) calls(base int, calls []Call) Plan {
-	tools := make([]ServerTool, 0, len(p.Tools))
-	for name, t := range p.Tools {
-		t.Name = name
-		tools = append(tools, t)
-	}
-	set := newToolset(p.Request, tools)
-	toClient, ordinal, executed := false, base, 0
-	for _, s := range p.Steps {
-		if s.Kind == ToolCall && s.State != Skipped {
-			executed++
-		}
-	}
-	var fresh []Step
-	for _, c := range calls {
-		if set.origin(c.Name) == client {
-			toClient = true
-			continue
-		}
-		ordinal++
-		if slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Ordinal == ordinal }) {
-			continue
-		}
-		s := p.toolCall(set, c, ordinal, executed)
-		if s.State != Skipped {
-			executed++
-		}
-		fresh = append(fresh, s)
-	}
-	switch {
-	case len(fresh) == 0 && toClient:
-		return Plan{Action: Complete}
-	case len(fresh) == 0:
-		return p.modelCall()
-	case executed+p.NestedCalls > p.caps.ToolCalls:
-		return overCap(fmt.Sprintf("The response reached its limit of %d tool calls.", p.caps.ToolCalls))
-	case len(p.Steps)+p.NestedSteps+len(fresh) > p.caps.Steps:
-		return overCap(fmt.Sprintf("The response reached its limit of %d steps.", p.caps.Steps))
-	}
-	if skipped := slices.DeleteFunc(slices.Clone(fresh), func(s Step) bool { return !s.Settled() }); len(skipped) > 0 {
-		return Plan{Action: Do, Settle: skipped}
-	}
-	width := min(p.caps.FanOut, len(fresh))
-	return Plan{Action: Do, Run: fresh[:width], Record: fresh[width:]}
-}
-
-const (
-	codeMaxToolCalls = "max_tool_calls"
-	codeUnknownTool  = "unknown_tool"
-	unknownTool      = "There is no tool with this name."
-)
-
-// toolCall returns the step of one call, skipped if it cannot be run.
-func (p *planner) toolCall(set toolset, c Call, ordinal, executed int) Step {
-	tool, ok := set.tools[c.Name]
-	s := Step{
-		Scope: p.Scope, Ordinal: ordinal, Kind: ToolCall, State: Planned, CallID: c.ID,
-		Tool: tool.Tool, Plugin: tool.Plugin, Effects: tool.Effects, Generation: tool.Generation,
-		Input: []byte(c.Arguments), RetryAfter: -1,
-	}
-	if !s.harmless() {
-		s.Effects = "once"
-	}
-	switch {
-	case !ok && !set.known(c.Name):
-		s.Tool = c.Name
-		return s.skip(codeUnknownTool, unknownTool)
-	case set.origin(c.Name) == nobody:
-		if !ok {
-			s.Tool = c.Name
-		}
-		return s.skip("tool_not_allowed", "This tool must not be called here.")
-	}
-	if why := broken(p.Check, tool, s.Input); why != "" {
-		return s.skip(codeInvalidArgs, why)
-	}
-	if limit := p.Request.MaxToolCalls; limit != nil && int64(executed) >= *limit {
-		return s.skip(codeMaxToolCalls, "No more tools may be called. Answer with what you have.")
-	}
-	return s
-}
-
-func (s Step) skip(code, message string) Step {
-	s.State, s.Verdict, s.Class, s.Code = Skipped, Final, queue.GuestError, code
-	s.Output = ErrorOutput(code, message)
-	return s
-}
-
-// broken says why the arguments cannot be given to the tool; "" if they can.
-func broken(check func(ServerTool, []byte) error, tool ServerTool, args []byte) string {
-	trimmed := bytes.TrimSpace(args)
-	if !json.Valid(trimmed) || trimmed[0] != '{' {
-		return fmt.Sprintf("The arguments are not a JSON object: %.200q.", trimmed)
-	}
-	if check == nil {
-		return ""
-	}
-	if err := check(tool, trimmed); err != nil {
-		return fmt.Sprintf("The arguments do not match the tool's schema: %.1000s", err)
-	}
-	return ""
 }

@@ -2,7 +2,6 @@ package response
 
 import (
 	"encoding/json"
-	"strings"
 	"time"
 
 	"github.com/casemate/casemate/host/queue"
@@ -18,8 +17,8 @@ const (
 	statusCancelled  = "cancelled"
 )
 
-// object is the Response object. Every key is always sent, since some client
-// wants each of them.
+// object is the Response object. Every key but the last three is always sent,
+// since some client wants each of them.
 type object struct {
 	ID                 string             `json:"id"`
 	Object             string             `json:"object"`
@@ -53,6 +52,14 @@ type object struct {
 	User               *string            `json:"user"`
 	Output             []json.RawMessage  `json:"output"`
 	Usage              *objectUsage       `json:"usage"`
+	// Where they were sent.
+	Conversation         *conversation   `json:"conversation,omitempty"`
+	Prompt               json.RawMessage `json:"prompt,omitempty"`
+	PromptCacheRetention string          `json:"prompt_cache_retention,omitempty"`
+}
+
+type conversation struct {
+	ID string `json:"id"`
 }
 
 type incompleteDetails struct {
@@ -94,24 +101,48 @@ func newObject(id queue.ID, created time.Time, r *Request) object {
 		Model: r.Model, PreviousResponseID: orNull(r.PreviousResponseID), Instructions: r.Instructions,
 		Tools: orRaw(r.ToolsRaw, "[]"), ToolChoice: orRaw(r.ToolChoice, `"auto"`),
 		Truncation: "disabled", ParallelToolCalls: value(r.ParallelToolCalls, true),
-		Text: withKeys(r.Text, map[string]string{"format": `{"type":"text"}`}),
+		Text: echoText(r.Text),
 		TopP: value(r.TopP, 1), PresencePenalty: value(r.PresencePenalty, 0), FrequencyPenalty: value(r.FrequencyPenalty, 0),
 		TopLogprobs: value(r.TopLogprobs, 0), Temperature: value(r.Temperature, 1),
 		Reasoning:       withKeys(r.Reasoning, map[string]string{"effort": "null", "summary": "null"}),
 		MaxOutputTokens: r.MaxOutputTokens, MaxToolCalls: r.MaxToolCalls,
 		Store: r.Store, Background: r.Background, ServiceTier: "default", Metadata: r.Metadata,
 		SafetyIdentifier: orNull(r.SafetyIdentifier), PromptCacheKey: orNull(r.PromptCacheKey), User: orNull(r.User),
+		Prompt: r.Prompt, PromptCacheRetention: r.PromptCacheRetention,
+	}
+	if r.Conversation != "" {
+		o.Conversation = &conversation{r.Conversation}
 	}
 	if r.Truncation != "" {
 		o.Truncation = r.Truncation
 	}
-	if r.ServiceTier == "flex" {
-		o.ServiceTier = r.ServiceTier // the others all run at once
+	if r.ServiceTier == "flex" || r.ServiceTier == "priority" {
+		o.ServiceTier = r.ServiceTier // the others are served as the default is
 	}
 	if o.Metadata == nil {
 		o.Metadata = map[string]string{}
 	}
 	return o
+}
+
+// echoText returns text as it is used: the format with what was left out of it.
+func echoText(raw json.RawMessage) json.RawMessage {
+	var t struct {
+		Format json.RawMessage `json:"format"`
+	}
+	whole := withKeys(raw, map[string]string{"format": `{"type":"text"}`})
+	var kind struct {
+		Type string `json:"type"`
+	}
+	if json.Unmarshal(raw, &t) != nil || json.Unmarshal(t.Format, &kind) != nil || kind.Type != "json_schema" {
+		return whole
+	}
+	m := map[string]json.RawMessage{}
+	if json.Unmarshal(whole, &m) != nil {
+		return whole
+	}
+	m["format"] = withKeys(t.Format, map[string]string{"description": "null", "strict": "false"})
+	return marshal(m)
 }
 
 func orNull(s string) *string {
@@ -147,109 +178,4 @@ func withKeys(raw json.RawMessage, keys map[string]string) json.RawMessage {
 		}
 	}
 	return marshal(m)
-}
-
-// outItem is one output item, from its first event on.
-type outItem struct {
-	kind   string // "message", "reasoning", "function_call" or "mcp_call"
-	id     string
-	status string
-	done   bool // output_item.done was emitted
-
-	parts []*outPart // of a message or reasoning
-
-	callID, name, label string // of a call
-	args                strings.Builder
-	begun               bool // mcp_call.in_progress was emitted
-	argsDone            bool
-	ended, succeeded    bool // mcp_call.completed or failed was emitted
-	output              *string
-	err                 json.RawMessage
-}
-
-// outPart is one content part.
-type outPart struct {
-	kind           string // "output_text", "refusal" or "reasoning_text"
-	text           strings.Builder
-	textDone, done bool
-}
-
-type textContent struct {
-	Type        string     `json:"type"`
-	Text        string     `json:"text"`
-	Annotations []struct{} `json:"annotations"`
-	Logprobs    []struct{} `json:"logprobs"`
-}
-
-type refusalContent struct {
-	Type    string `json:"type"`
-	Refusal string `json:"refusal"`
-}
-
-type reasoningContent struct {
-	Type string `json:"type"`
-	Text string `json:"text"`
-}
-
-func (p *outPart) content() any {
-	switch p.kind {
-	case "refusal":
-		return refusalContent{p.kind, p.text.String()}
-	case "reasoning_text":
-		return reasoningContent{p.kind, p.text.String()}
-	}
-	return textContent{p.kind, p.text.String(), []struct{}{}, []struct{}{}}
-}
-
-// toolExecutionError is the error of an mcp_call.
-type toolExecutionError struct {
-	Type    string `json:"type"`
-	Code    string `json:"code"`
-	Message string `json:"message"`
-}
-
-// encode returns the item as it is now.
-func (it *outItem) encode() json.RawMessage {
-	content := make([]any, 0, len(it.parts))
-	for _, p := range it.parts {
-		content = append(content, p.content())
-	}
-	switch it.kind {
-	case "message":
-		return marshal(struct {
-			ID      string `json:"id"`
-			Type    string `json:"type"`
-			Status  string `json:"status"`
-			Role    string `json:"role"`
-			Content []any  `json:"content"`
-		}{it.id, it.kind, it.status, "assistant", content})
-	case "reasoning":
-		return marshal(struct {
-			ID      string     `json:"id"`
-			Type    string     `json:"type"`
-			Summary []struct{} `json:"summary"`
-			Content []any      `json:"content"`
-			Status  string     `json:"status"`
-		}{it.id, it.kind, []struct{}{}, content, it.status})
-	case "function_call":
-		return marshal(struct {
-			ID        string `json:"id"`
-			Type      string `json:"type"`
-			CallID    string `json:"call_id"`
-			Name      string `json:"name"`
-			Arguments string `json:"arguments"`
-			Status    string `json:"status"`
-		}{it.id, it.kind, it.callID, it.name, it.args.String(), it.status})
-	}
-	return marshal(struct {
-		ID        string          `json:"id"`
-		Type      string          `json:"type"`
-		Label     string          `json:"server_label"`
-		Name      string          `json:"name"`
-		Arguments string          `json:"arguments"`
-		Output    *string         `json:"output"`
-		Error     json.RawMessage `json:"error"`
-		Status    string          `json:"status"`
-		Approval  *string         `json:"approval_request_id"`
-	}{it.id, it.kind, it.label, it.name, it.args.String(), it.output, orRaw(it.err, "null"), it.status, nil})
 }

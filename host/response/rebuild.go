@@ -6,15 +6,24 @@ import (
 )
 
 // Rebuild tells a restored stream the response's steps as stored. It pairs the
-// open mcp_call with its call id and puts back the calls, late text and receipts
-// that were held back for their turn, since the log does not hold them. It emits
-// nothing. An open item that no step accounts for is an interrupted try's:
-// Visible reports it and Interrupted closes it.
+// items that are not done with their steps and puts back the calls, late text
+// and receipts that were held back for their turn, since the log does not hold
+// them. It emits nothing. An open item that no step accounts for is an
+// interrupted try's: Visible reports it and Interrupted closes it.
 func (s *Stream) Rebuild(steps []Step) {
 	s.queue, s.visible = nil, s.open() != nil
-	sorted := slices.Clone(steps)
+	var sorted []Step
+	for _, st := range steps {
+		if st.Scope == "" {
+			sorted = append(sorted, st)
+		}
+	}
 	slices.SortFunc(sorted, func(a, b Step) int { return a.Ordinal - b.Ordinal })
-	next := 0 // the first item that may be the next model call's
+	first := slices.IndexFunc(sorted, func(st Step) bool { return st.Kind == ModelCall })
+	if s.modeled = first >= 0; !s.modeled {
+		first = len(sorted)
+	}
+	next := s.rebuildBefore(sorted[:first]) // the first item that may be the next model call's
 	for i, step := range sorted {
 		if step.Kind != ModelCall || step.State != Completed {
 			continue
@@ -25,6 +34,30 @@ func (s *Stream) Rebuild(steps []Step) {
 		}
 		next = s.rebuildCalls(out, receiptsAfter(sorted[i+1:]), next)
 	}
+}
+
+// rebuildBefore pairs the steps before the first model call with their items,
+// which are the first of all, and lines up those that are not done. It returns
+// how many are there.
+func (s *Stream) rebuildBefore(steps []Step) int {
+	s.before = 0
+	for i, st := range steps {
+		s.before = st.Ordinal + 1
+		t := turnOf(st)
+		if i < len(s.items) {
+			t.item = s.items[i]
+			t.item.callID = st.CallID
+		}
+		if st.Settled() {
+			r := Receipt(st)
+			t.receipt = &r
+		}
+		if t.item == nil || !t.item.done {
+			s.queue = append(s.queue, t)
+			s.visible = s.visible && t.item == nil
+		}
+	}
+	return min(len(steps), len(s.items))
 }
 
 // rebuildCalls pairs the calls of one model call with their items, of which the
@@ -49,7 +82,7 @@ func (s *Stream) rebuildCalls(out ModelOutput, receipts map[string]*ToolReceipt,
 		case n > 0 || held == "":
 		case !done:
 			s.queue = append(s.queue, &turn{late: held})
-		case next < len(s.items) && s.items[next].kind == "message":
+		case next < len(s.items) && s.items[next].kind == itemMessage:
 			next++ // it came out with the end of the first call
 		}
 	}
@@ -59,7 +92,11 @@ func (s *Stream) rebuildCalls(out ModelOutput, receipts map[string]*ToolReceipt,
 // isCall reports whether the item is of a call that a settled model call made,
 // not one that an interrupted try left behind.
 func (it *outItem) isCall() bool {
-	return (it.kind == "function_call" || it.kind == "mcp_call") && !it.interrupted()
+	switch it.kind {
+	case itemFunction, itemCustomTool, itemMCPCall, itemApproval:
+		return !it.interrupted()
+	}
+	return false
 }
 
 func (it *outItem) interrupted() bool { return it.done && it.status == statusIncomplete }
@@ -85,9 +122,9 @@ func (s *Stream) shownBefore(first, from int) tried {
 		}
 		for _, p := range it.parts {
 			switch p.kind {
-			case "output_text":
+			case partText:
 				t.text += p.text.Len()
-			case "refusal":
+			case partRefusal:
 				t.refusal += p.text.Len()
 			}
 		}
@@ -112,7 +149,7 @@ func (s *Stream) inOrder(calls []Call, first int) []Call {
 
 // mayShow reports whether the item can be the call's.
 func (s *Stream) mayShow(it *outItem, c Call) bool {
-	if it.kind == "function_call" {
+	if it.kind == itemFunction || it.kind == itemCustomTool {
 		return it.callID == c.ID
 	}
 	name, label := c.Name, unknownServer

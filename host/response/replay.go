@@ -1,7 +1,6 @@
 package response
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,103 +35,141 @@ func (s *Stream) Observe(events []Event) error {
 	return nil
 }
 
-// wire is any event as sent.
-type wire struct {
-	Type         string          `json:"type"`
-	Seq          *int64          `json:"sequence_number"`
-	Response     json.RawMessage `json:"response"`
-	OutputIndex  *int            `json:"output_index"`
-	ContentIndex *int            `json:"content_index"`
-	ItemID       string          `json:"item_id"`
-	Item         json.RawMessage `json:"item"`
-	Part         json.RawMessage `json:"part"`
-	Delta        *string         `json:"delta"`
-	Text         *string         `json:"text"`
-	Refusal      *string         `json:"refusal"`
-	Arguments    *string         `json:"arguments"`
-	Error        json.RawMessage `json:"error"`
-}
-
-// apply takes one event into the state, or says what rule it breaks.
+// apply takes one event into the state, or says what rule it breaks. It asks
+// of an event what the state needs: a log may be of an earlier version, whose
+// items lacked a member.
 func (l *log) apply(e Event) error {
-	var w wire
-	if err := json.Unmarshal(e.Data, &w); err != nil {
-		return fmt.Errorf("not an event: %w", err)
+	w, err := readEvent(e.Data)
+	if err != nil {
+		return err
 	}
-	switch {
-	case bytes.ContainsAny(e.Data, "\r\n"):
-		return errors.New("not on one line")
-	case !bytes.HasPrefix(e.Data, []byte(`{"type":"`+w.Type+`"`)):
-		return errors.New("does not begin with its type")
-	case w.Seq == nil || *w.Seq != l.seq || e.Seq != l.seq:
+	if *w.Seq != l.seq || e.Seq != l.seq {
 		return fmt.Errorf("sequence number is not %d", l.seq)
-	case w.Error != nil:
-		return errors.New("top-level error key")
-	case l.ended:
-		return fmt.Errorf("%s after the end", w.Type)
-	case l.created == (w.Type == evCreated):
-		return fmt.Errorf("%s out of place", w.Type)
+	}
+	ev, err := w.event()
+	if err != nil {
+		return err
+	}
+	if err := l.step(ev); err != nil {
+		return err
 	}
 	l.seq++
-	switch w.Type {
-	case evCreated, evQueued, evInProgress, evCompleted, evIncomplete, evFailed:
-		return l.applyLifecycle(w)
-	case evItemAdded:
-		return l.applyAdded(w)
-	}
-	it := l.open()
-	if it == nil || w.OutputIndex == nil || *w.OutputIndex != len(l.items)-1 {
-		return fmt.Errorf("%s of an item that is not open", w.Type)
-	}
-	if w.Type == evItemDone {
-		return it.applyDone(w)
-	}
-	if w.ItemID != it.id {
-		return fmt.Errorf("%s of item %q, want %q", w.Type, w.ItemID, it.id)
-	}
-	switch it.kind {
-	case "message", "reasoning":
-		return it.applyPart(w)
-	}
-	return it.applyCall(w)
+	return nil
 }
 
-func (l *log) applyLifecycle(w wire) error {
-	var o object
-	if err := json.Unmarshal(w.Response, &o); err != nil {
-		return fmt.Errorf("%s: response: %w", w.Type, err)
+// wire is any event as sent.
+type wire struct {
+	Type         string            `json:"type"`
+	Seq          *int64            `json:"sequence_number"`
+	Response     json.RawMessage   `json:"response"`
+	OutputIndex  *int              `json:"output_index"`
+	ContentIndex *int              `json:"content_index"`
+	SummaryIndex *int              `json:"summary_index"`
+	Nth          *int              `json:"annotation_index"`
+	ItemID       string            `json:"item_id"`
+	Item         json.RawMessage   `json:"item"`
+	Part         json.RawMessage   `json:"part"`
+	Annotation   json.RawMessage   `json:"annotation"`
+	Logprobs     []json.RawMessage `json:"logprobs"`
+	Delta        *string           `json:"delta"`
+	Text         *string           `json:"text"`
+	Refusal      *string           `json:"refusal"`
+	Arguments    *string           `json:"arguments"`
+	Input        *string           `json:"input"`
+	Name         string            `json:"name"`
+}
+
+func readEvent(data []byte) (wire, error) {
+	var w wire
+	if err := json.Unmarshal(data, &w); err != nil {
+		return w, fmt.Errorf("not an event: %w", err)
 	}
-	if l.created && o.ID != l.obj.ID {
-		return fmt.Errorf("%s: response id changed", w.Type)
+	if w.Seq == nil {
+		return w, errors.New("no sequence number")
+	}
+	return w, nil
+}
+
+// event reads the fields that the type of the event names.
+func (w *wire) event() (event, error) {
+	e := event{kind: w.Type, id: w.ItemID, note: w.Annotation, logprobs: w.Logprobs}
+	fields := eventFields[w.Type]
+	for _, f := range []struct {
+		name string
+		from *int
+		to   *int
+	}{
+		{"output_index", w.OutputIndex, &e.output},
+		{"content_index", w.ContentIndex, &e.index},
+		{"summary_index", w.SummaryIndex, &e.index},
+		{"annotation_index", w.Nth, &e.nth},
+	} {
+		if f.from != nil {
+			*f.to = *f.from
+		} else if slices.Contains(fields, f.name) {
+			return e, fmt.Errorf("%s: no %s", w.Type, f.name)
+		}
+	}
+	for _, f := range []struct {
+		name string
+		from *string
+	}{{"delta", w.Delta}, {"text", w.Text}, {"refusal", w.Refusal}, {"arguments", w.Arguments}, {"input", w.Input}} {
+		switch {
+		case !slices.Contains(fields, f.name):
+		case f.from == nil:
+			return e, fmt.Errorf("%s: no %s", w.Type, f.name)
+		default:
+			e.text = *f.from
+		}
+	}
+	return e, w.parts(&e, fields)
+}
+
+// parts reads what the event holds as a whole: a response, an item or a part.
+func (w *wire) parts(e *event, fields []string) error {
+	switch {
+	case slices.Contains(fields, "response"):
+		o, err := readObject(w.Response)
+		if err != nil {
+			return fmt.Errorf("%s: response: %w", w.Type, err)
+		}
+		if w.Type == evCreated && len(o.Output) > 0 {
+			return errors.New("created: with output")
+		}
+		e.obj = &o
+	case slices.Contains(fields, "item"):
+		var i wireItem
+		if err := json.Unmarshal(w.Item, &i); err != nil {
+			return fmt.Errorf("%s: item: %w", w.Type, err)
+		}
+		if w.Type == evItemAdded {
+			e.item = i.begin()
+			return i.empty()
+		}
+		e.end = &itemEnd{i.Status, i.Output, i.Error, i.Tools, i.Encrypted}
+	case slices.Contains(fields, "part"):
+		var p struct{ Type, Text, Refusal string }
+		if err := json.Unmarshal(w.Part, &p); err != nil {
+			return fmt.Errorf("%s: part: %w", w.Type, err)
+		}
+		if e.part = p.Type; (w.Type == evPartAdded || w.Type == evSummaryAdded) && p.Text+p.Refusal != "" {
+			return errors.New("part added that is not empty")
+		}
+	case slices.Contains(fields, "annotation") && isNull(w.Annotation):
+		return fmt.Errorf("%s: no annotation", w.Type)
+	}
+	return nil
+}
+
+func readObject(raw json.RawMessage) (object, error) {
+	var o object
+	if err := json.Unmarshal(raw, &o); err != nil {
+		return o, err
 	}
 	if o.Metadata == nil {
 		o.Metadata = map[string]string{}
 	}
-	want := w.Type[len("response."):]
-	switch w.Type {
-	case evCreated:
-		if o.Status != statusQueued && o.Status != statusInProgress || len(o.Output) > 0 {
-			return errors.New("created: neither queued nor in progress, or with output")
-		}
-		want, l.created = o.Status, true
-	case evQueued:
-		if l.seq != 2 || l.obj.Status != statusQueued {
-			return errors.New("queued out of place")
-		}
-	case evInProgress:
-		l.started = true
-	default:
-		if !l.started || l.open() != nil {
-			return fmt.Errorf("%s before in_progress or with an open item", w.Type)
-		}
-		l.ended = true
-	}
-	if o.Status != want {
-		return fmt.Errorf("%s: status is %q", w.Type, o.Status)
-	}
-	o.Output = nil
-	l.obj = o
-	return nil
+	return o, nil
 }
 
 // wireItem is any output item as sent.
@@ -144,144 +181,29 @@ type wireItem struct {
 	Name      string            `json:"name"`
 	Label     string            `json:"server_label"`
 	Arguments string            `json:"arguments"`
+	Input     string            `json:"input"`
 	Output    *string           `json:"output"`
 	Error     json.RawMessage   `json:"error"`
+	Tools     json.RawMessage   `json:"tools"`
+	Approval  string            `json:"approval_request_id"`
+	Encrypted string            `json:"encrypted_content"`
 	Content   []json.RawMessage `json:"content"`
+	Summary   []json.RawMessage `json:"summary"`
 }
 
-func (l *log) applyAdded(w wire) error {
-	var i wireItem
-	if err := json.Unmarshal(w.Item, &i); err != nil {
-		return fmt.Errorf("added: item: %w", err)
+// begin is the item that is added.
+func (i *wireItem) begin() *outItem {
+	it := &outItem{
+		kind: i.Type, id: i.ID, status: i.Status, callID: i.CallID, name: i.Name, label: i.Label, approval: i.Approval,
 	}
-	switch {
-	case !l.started:
-		return errors.New("added before in_progress")
-	case l.open() != nil:
-		return errors.New("added while an item is open")
-	case w.OutputIndex == nil || *w.OutputIndex != len(l.items):
-		return fmt.Errorf("added: output_index is not %d", len(l.items))
-	case i.ID == "" || slices.ContainsFunc(l.items, func(it *outItem) bool { return it.id == i.ID }):
-		return errors.New("added: no id, or another item's")
-	case i.Status != statusInProgress || len(i.Content) > 0 || i.Arguments != "" || i.Output != nil || !isNull(i.Error):
-		return errors.New("added: not empty and in progress")
-	case !slices.Contains([]string{"message", "reasoning", "function_call", "mcp_call"}, i.Type):
-		return errors.New("added: unknown type of item")
-	case i.Type == "function_call" && i.CallID == "":
-		return errors.New("added: function_call without call_id")
-	}
-	l.items = append(l.items, &outItem{kind: i.Type, id: i.ID, status: i.Status, callID: i.CallID, name: i.Name, label: i.Label})
-	return nil
+	it.args.WriteString(i.Arguments + i.Input)
+	return it
 }
 
-// partRules says which events belong to which part.
-var partRules = map[string]struct{ kind, delta, done string }{
-	"output_text":    {"message", evTextDelta, evTextDone},
-	"refusal":        {"message", evRefusalDelta, evRefusalDone},
-	"reasoning_text": {"reasoning", evReasonDelta, evReasonDone},
-}
-
-// applyPart takes an event inside a message or reasoning item.
-func (it *outItem) applyPart(w wire) error {
-	n := len(it.parts)
-	if w.Type == evPartAdded {
-		var p struct{ Type, Text, Refusal string }
-		if err := json.Unmarshal(w.Part, &p); err != nil {
-			return fmt.Errorf("part: %w", err)
-		}
-		if w.ContentIndex == nil || *w.ContentIndex != n || n > 0 && !it.parts[n-1].done {
-			return errors.New("part added out of order")
-		}
-		if partRules[p.Type].kind != it.kind || p.Text+p.Refusal != "" {
-			return errors.New("part added that is not empty or not of this item")
-		}
-		it.parts = append(it.parts, &outPart{kind: p.Type})
-		return nil
+// empty says what the item that is added holds that it cannot hold yet.
+func (i *wireItem) empty() error {
+	if len(i.Content)+len(i.Summary) > 0 || i.Output != nil || !isNull(i.Error) || i.Encrypted != "" || !isNull(i.Tools) && string(compact(i.Tools)) != "[]" {
+		return errors.New("added: not empty")
 	}
-	if n == 0 || w.ContentIndex == nil || *w.ContentIndex != n-1 || it.parts[n-1].done {
-		return fmt.Errorf("%s of a part that is not open", w.Type)
-	}
-	p := it.parts[n-1]
-	rule := partRules[p.kind]
-	switch {
-	case w.Type == rule.delta && !p.textDone && w.Delta != nil:
-		p.text.WriteString(*w.Delta)
-	case w.Type == rule.done && !p.textDone:
-		full := w.Text
-		if p.kind == "refusal" {
-			full = w.Refusal
-		}
-		if full == nil || *full != p.text.String() {
-			return fmt.Errorf("%s: not the deltas' text", w.Type)
-		}
-		p.textDone = true
-	case w.Type == evPartDone && p.textDone:
-		if !sameJSON(w.Part, marshal(p.content())) {
-			return errors.New("part done: not the part")
-		}
-		p.done = true
-	default:
-		return fmt.Errorf("%s out of place", w.Type)
-	}
-	return nil
-}
-
-// applyCall takes an event inside a call.
-func (it *outItem) applyCall(w wire) error {
-	delta, done := evFuncArgsDelta, evFuncArgsDone
-	mcp := it.kind == "mcp_call"
-	if mcp {
-		delta, done = evMCPArgsDelta, evMCPArgsDone
-	}
-	switch {
-	case mcp && w.Type == evMCPInProgress && !it.begun:
-		it.begun = true
-	case mcp && !it.begun:
-		return fmt.Errorf("%s before the call's in_progress", w.Type)
-	case w.Type == delta && !it.argsDone && w.Delta != nil:
-		it.args.WriteString(*w.Delta)
-	case w.Type == done && !it.argsDone:
-		if w.Arguments == nil || *w.Arguments != it.args.String() {
-			return fmt.Errorf("%s: not the deltas' text", w.Type)
-		}
-		it.argsDone = true
-	case mcp && it.argsDone && !it.ended && (w.Type == evMCPCompleted || w.Type == evMCPFailed):
-		it.ended, it.succeeded = true, w.Type == evMCPCompleted
-	default:
-		return fmt.Errorf("%s out of place", w.Type)
-	}
-	return nil
-}
-
-// applyDone takes output_item.done: the item must be what its events made it.
-func (it *outItem) applyDone(w wire) error {
-	var i wireItem
-	if err := json.Unmarshal(w.Item, &i); err != nil {
-		return fmt.Errorf("done: item: %w", err)
-	}
-	if n := len(it.parts); n > 0 && !it.parts[n-1].done {
-		return errors.New("done: a part is open")
-	}
-	switch it.kind {
-	case "function_call":
-		if !it.argsDone {
-			return errors.New("done: arguments are open")
-		}
-	case "mcp_call":
-		if !it.ended || i.Status != statusIncomplete && it.succeeded != (i.Status == statusCompleted) {
-			return errors.New("done: status is not how the call ended")
-		}
-	}
-	if i.Status != statusCompleted && i.Status != statusIncomplete && (i.Status != statusFailed || it.kind != "mcp_call") {
-		return fmt.Errorf("done: status %q", i.Status)
-	}
-	it.status, it.output = i.Status, i.Output
-	if !isNull(i.Error) {
-		it.err = compact(i.Error)
-	}
-	if !sameJSON(w.Item, it.encode()) {
-		return errors.New("done: not what the item's events made it")
-	}
-	it.done = true
 	return nil
 }

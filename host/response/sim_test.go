@@ -29,7 +29,8 @@ type sim struct {
 	order   []string // call ids, in which running siblings end
 
 	brief   response.Brief
-	tools   []response.ServerTool
+	local   []response.ServerTool
+	tools   []response.ServerTool // local ones, and what servers listed
 	steps   []response.Step
 	attempt int
 	turn    int // of the model's script
@@ -55,14 +56,24 @@ func newSim(t *testing.T, files map[string]string) *sim {
 			t.Fatalf("context.json: %v", err)
 		}
 	}
-	for line := range strings.Lines(files["tools"]) { // NAME PLUGIN TOOL EFFECTS [opaque]
+	for line := range strings.Lines(files["tools"]) { // NAME PLUGIN TOOL EFFECTS [opaque] [ask]
 		f := strings.Fields(line)
 		o := response.Offer{Name: f[0], Plugin: f[1], Tool: f[2]}
 		s.brief.Offers = append(s.brief.Offers, o)
-		s.tools = append(s.tools, response.ServerTool{
+		s.local = append(s.local, response.ServerTool{
 			Offer: o, Description: "does " + f[2], Effects: f[3], Parameters: json.RawMessage(`{"type":"object"}`),
-			Opaque: len(f) > 4,
+			Opaque: slices.Contains(f[4:], "opaque"), Approval: slices.Contains(f[4:], "ask"),
 		})
+	}
+	for _, ref := range req.Servers {
+		if ref.URL == "" {
+			continue
+		}
+		remote := response.Remote{Label: ref.Label, URL: ref.URL, Allowed: ref.Allowed, Approval: response.Approval{Always: true}}
+		if ref.Approval != nil {
+			remote.Approval = *ref.Approval
+		}
+		s.brief.Remotes = append(s.brief.Remotes, remote)
 	}
 	s.order = strings.Fields(files["order"])
 	s.roundTrip()
@@ -71,7 +82,8 @@ func newSim(t *testing.T, files map[string]string) *sim {
 			t.Fatalf("check: %v", err)
 		}
 	}
-	s.stream = response.NewStream(simID, time.Unix(1795393943, 0), req, s.tools)
+	s.stream = response.NewStream(simID, time.Unix(1795393943, 0), req, nil)
+	s.offer()
 	return s
 }
 
@@ -89,7 +101,10 @@ func (s *sim) roundTrip() {
 func (s *sim) emit(e []response.Event) { s.events = append(s.events, e...) }
 
 func (s *sim) view() response.View {
-	v := response.View{Request: s.brief.Request, Steps: s.steps, Attempt: s.attempt, Tools: map[string]response.ServerTool{}}
+	v := response.View{
+		Request: s.brief.Request, Steps: s.steps, Attempt: s.attempt, Tools: map[string]response.ServerTool{},
+		Lists: response.Lists(s.brief), Approved: response.Approvals(s.brief, s.tools),
+	}
 	for _, t := range s.tools {
 		v.Tools[t.Name] = t
 	}
@@ -131,7 +146,7 @@ func (s *sim) boundary() {
 	if err != nil {
 		s.t.Fatalf("Restore: %v", err)
 	}
-	r.Resume(s.brief.Request, s.tools)
+	r.Resume(s.brief.Request, response.ToolsOf(s.brief, s.local, s.steps))
 	r.Rebuild(s.steps)
 	if got, want := string(r.Response()), string(s.stream.Response()); got != want {
 		s.t.Errorf("restored response:\n got %s\nwant %s", got, want)
@@ -146,7 +161,7 @@ func (s *sim) die() {
 	if err != nil {
 		s.t.Fatalf("Restore: %v", err)
 	}
-	r.Resume(s.brief.Request, s.tools)
+	r.Resume(s.brief.Request, response.ToolsOf(s.brief, s.local, s.steps))
 	r.Rebuild(s.steps)
 	s.stream = r
 	s.emit(r.Interrupted())
@@ -154,6 +169,9 @@ func (s *sim) die() {
 
 func describe(st response.Step) string {
 	b := fmt.Sprintf("%s%d %s", st.Scope, st.Ordinal, st.Kind)
+	if st.Kind == response.ListTools {
+		b += " " + st.Plugin
+	}
 	if st.Kind == response.ToolCall {
 		b += fmt.Sprintf(" %s %s/%s %s %s", st.CallID, st.Plugin, st.Tool, st.Effects, st.Input)
 	}
@@ -171,6 +189,7 @@ func describe(st response.Step) string {
 
 // plan asks Next, twice, since it must be pure.
 func (s *sim) plan() response.Plan {
+	s.offer()
 	before := fmt.Sprintf("%+v", s.steps)
 	p := response.Next(s.view())
 	if again := response.Next(s.view()); !reflect.DeepEqual(again, p) {
@@ -213,17 +232,16 @@ func (s *sim) run() *sim {
 			s.finish(p)
 			return s
 		}
+		s.emit(s.stream.Planned(p))
+		for _, st := range p.Record {
+			s.put(st)
+		}
 		for _, st := range p.Settle {
 			s.put(st)
-			if st.Kind == response.ToolCall {
-				s.emit(s.stream.ToolDone(st.CallID, response.Receipt(st)))
-			}
+			s.emit(s.stream.StepDone(st))
 		}
 		for _, st := range p.Ask {
 			s.put(s.ask(st))
-		}
-		for _, st := range p.Record {
-			s.put(st)
 		}
 		for i, st := range p.Run {
 			p.Run[i] = s.begin(st)
@@ -252,8 +270,8 @@ func (s *sim) ask(st response.Step) response.Step {
 	if !visible && slices.Contains(strings.Fields(s.files["policy"]), fmt.Sprintf("%d/%d", st.Ordinal, st.Tries)) {
 		st.Verdict, st.State = response.Retry, response.Planned
 	}
-	if st.Verdict == response.Final && st.Kind == response.ToolCall {
-		s.emit(s.stream.ToolDone(st.CallID, response.Receipt(st)))
+	if st.Verdict == response.Final {
+		s.emit(s.stream.StepDone(st))
 	}
 	return st
 }
@@ -265,9 +283,12 @@ func (s *sim) perform(run []response.Step) {
 	})
 	for _, st := range run {
 		crashed := false
-		if st.Kind == response.ModelCall {
+		switch st.Kind {
+		case response.ModelCall:
 			crashed = s.model(st)
-		} else {
+		case response.ListTools:
+			crashed = s.list(st)
+		case response.ToolCall:
 			crashed = s.tool(st)
 		}
 		if crashed {
@@ -288,140 +309,6 @@ func (s *sim) finish(p response.Plan) {
 		s.t.Errorf("second Finish emits %d events", len(again))
 	}
 	s.final = s.stream.Response()
-}
-
-// model plays the next turn: lines of a chunk as JSON, or in short:
-//
-//	text|reason|refuse JSON-STRING
-//	call INDEX ID NAME ARGUMENTS    (- stands for nothing)
-//	finish REASON IN OUT
-//	body JSON                       a whole chat.completion
-//	fail CLASS STATUS               ends the try
-//	crash                           the worker dies
-func (s *sim) model(st response.Step) (crashed bool) {
-	chat, err := response.ChatRequest(s.brief, s.steps, s.tools)
-	if err != nil {
-		s.t.Fatalf("ChatRequest: %v", err)
-	}
-	s.chats = append(s.chats, string(chat))
-	s.turn++
-	script, ok := s.files["model/"+strconv.Itoa(s.turn)]
-	if !ok {
-		script = s.files["model/*"]
-	}
-	f := response.NewFold()
-	f.Key = st.IdempotencyKey(simID)
-	for line := range strings.Lines(script) {
-		line = strings.TrimSuffix(line, "\n")
-		word, arg, _ := strings.Cut(line, " ")
-		switch word {
-		case "":
-		case "crash":
-			return true
-		case "fail":
-			fields := strings.Fields(arg)
-			st.State, st.Class = response.Failed, queue.Class(fields[0])
-			st.Status, _ = strconv.Atoi(fields[1])
-			s.put(st)
-			return false
-		default:
-			s.fold(f, word, arg, line)
-		}
-	}
-	out, err := f.Output()
-	if err != nil {
-		if !errors.Is(err, response.ErrCut) {
-			s.t.Errorf("Output: %v", err)
-		}
-		st.State, st.Class = response.Failed, queue.UpstreamInvalid
-		s.put(st)
-		return false
-	}
-	if again, err := response.DecodeModelOutput(out.Encode()); err != nil || !slices.Equal(again.Calls, out.Calls) || again.Text != out.Text {
-		s.t.Errorf("model output does not survive its stored form: %v", err)
-	}
-	st.State, st.Output, st.Usage = response.Completed, out.Encode(), out.Usage
-	s.put(st)
-	s.emit(s.stream.ModelDone(out))
-	return false
-}
-
-func (s *sim) fold(f *response.Fold, word, arg, line string) {
-	add := f.Chunk
-	if word == "body" {
-		add = f.Body
-	}
-	deltas, err := add([]byte(chunkOf(word, arg, line)))
-	if err != nil {
-		s.t.Fatalf("fold %q: %v", line, err)
-	}
-	for _, d := range deltas {
-		if s.brief.Request.Stream {
-			s.emit(s.stream.Delta(d))
-		}
-	}
-}
-
-// chunkOf expands a short line of a script.
-func chunkOf(word, arg, line string) string {
-	short := func(v string) string {
-		if v == "-" {
-			return ""
-		}
-		return v
-	}
-	delta := func(d string) string {
-		return `{"id":"chatcmpl-1","model":"m-1","choices":[{"index":0,"delta":` + d + `}]}`
-	}
-	switch word {
-	case "text":
-		return delta(`{"content":` + arg + `}`)
-	case "reason":
-		return delta(`{"reasoning_content":` + arg + `}`)
-	case "refuse":
-		return delta(`{"refusal":` + arg + `}`)
-	case "call":
-		a := strings.SplitN(arg, " ", 4)
-		args, _ := json.Marshal(short(a[3]))
-		return delta(fmt.Sprintf(`{"tool_calls":[{"index":%s,"id":%q,"function":{"name":%q,"arguments":%s}}]}`,
-			a[0], short(a[1]), short(a[2]), args))
-	case "finish":
-		a := strings.Fields(arg)
-		return fmt.Sprintf(`{"choices":[{"index":0,"delta":{},"finish_reason":%q}],"usage":{"prompt_tokens":%s,"completion_tokens":%s}}`, a[0], a[1], a[2])
-	case "body":
-		return arg
-	}
-	return line
-}
-
-// tool plays tool/CALLID/TRY, or tool/CALLID, or a default: the first line may
-// be "error CLASS CODE" or "crash", else all of it is the output. A line
-// "effect" before it begins one.
-func (s *sim) tool(st response.Step) (crashed bool) {
-	script, ok := s.files[fmt.Sprintf("tool/%s/%d", st.CallID, st.Tries)]
-	if !ok {
-		script, ok = s.files["tool/"+st.CallID]
-	}
-	if !ok {
-		script = "result of " + st.CallID
-	}
-	script = strings.TrimSuffix(script, "\n")
-	if rest, ok := strings.CutPrefix(script, "effect\n"); ok {
-		script, st.EffectStarted = rest, true
-		s.put(st)
-	}
-	switch f := strings.Fields(script); {
-	case len(f) > 0 && f[0] == "crash":
-		return true
-	case len(f) > 2 && f[0] == "error":
-		st.State, st.Class, st.Code = response.Failed, queue.Class(f[1]), f[2]
-		s.put(st)
-		return false
-	}
-	st.State, st.Output = response.Completed, []byte(script)
-	s.put(st)
-	s.emit(s.stream.ToolDone(st.CallID, response.Receipt(st)))
-	return false
 }
 
 // out renders what a script's golden part holds.

@@ -126,8 +126,11 @@ func (s Step) Begin(attempt int, tool ServerTool) Step {
 func (s Step) Began() bool { return s.EffectStarted }
 
 // Repeatable reports whether the step may be begun again once it was begun: a
-// once tool as long as no try has begun an effect.
-func (s Step) Repeatable() bool { return s.Kind == ModelCall || s.harmless() || !s.EffectStarted }
+// once tool as long as no try has begun an effect, and an agent always, since
+// its effects are those of its own steps.
+func (s Step) Repeatable() bool {
+	return s.Kind != ToolCall || s.Agent() || s.harmless() || !s.EffectStarted
+}
 
 // harmless reports whether the tool says that it may be run again.
 func (s Step) harmless() bool { return s.Effects == "pure" || s.Effects == "idempotent" }

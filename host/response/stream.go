@@ -1,6 +1,8 @@
 package response
 
 import (
+	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,31 +15,24 @@ import (
 // for its turn. A Stream is not safe for concurrent use.
 type Stream struct {
 	log
-	set     toolset
-	visible bool
-	try     tried
-	queue   []*turn // calls of the last model call that are not done, in order
+	set       toolset
+	encrypted bool // the client asked for the reasoning in its encrypted form
+	visible   bool
+	modeled   bool // a model call was planned
+	before    int  // steps before the first model call that were lined up
+	try       tried
+	queue     []*turn // what waits for its turn, in order
 }
 
 // tried is what the current model try has emitted.
 type tried struct {
 	text, refusal, reasoning int // bytes
+	parts, summary           int // parts of the summary, and bytes of the last one
+	annotations, logprobs    int
+	sealed                   bool // the reasoning was closed with its encrypted form
 	call                     *outItem
-}
-
-// turn is an item that waits for its turn, or for its tool.
-type turn struct {
-	call    Call
-	late    string // text that the model wrote after its calls began; call is zero
-	item    *outItem
-	receipt *ToolReceipt
-}
-
-// ToolReceipt is how a tool call ended.
-type ToolReceipt struct {
-	Output string // what the model is given, errors included
-	Error  string // code; with Failed
-	Failed bool
+	input                    inputReader // of call, where it is a custom tool's
+	held                     bool        // the calls began with one that comes out as a whole, at the end
 }
 
 // End is how a response ended.
@@ -51,33 +46,45 @@ type End struct {
 	NoUsage bool
 }
 
-// unknownServer is the server_label of calls of tools that there are not: the
-// model was told, and the client sees that it was.
-const unknownServer = "unknown"
+// includeEncrypted asks for reasoning in its encrypted form.
+const includeEncrypted = "reasoning.encrypted_content"
 
 // NewStream returns the stream of a new response; tools are the server tools
 // that its model is offered.
 func NewStream(id queue.ID, created time.Time, req *Request, tools []ServerTool) *Stream {
-	s := &Stream{set: newToolset(req, tools)}
+	s := &Stream{}
 	s.obj = newObject(id, created, req)
+	s.Resume(req, tools)
 	return s
 }
 
 // Resume lets a restored stream go on emitting. Rebuild must follow.
-func (s *Stream) Resume(req *Request, tools []ServerTool) { s.set = newToolset(req, tools) }
+func (s *Stream) Resume(req *Request, tools []ServerTool) {
+	s.set = newToolset(req, tools)
+	s.encrypted = slices.Contains(req.Include, includeEncrypted)
+}
+
+// Offer replaces the server tools that the model is offered, before any model
+// call that is offered them.
+func (s *Stream) Offer(tools []ServerTool) {
+	s.set.tools = map[string]ServerTool{}
+	for _, t := range tools {
+		s.set.tools[t.Name] = t
+	}
+}
 
 // Created emits created and, for a queued response, queued.
 func (s *Stream) Created(queued bool) []Event {
 	if s.created {
 		return nil
 	}
-	s.created = true
+	o := s.obj
 	if queued {
-		s.obj.Status = statusQueued
+		o.Status = statusQueued
 	}
-	s.lifecycle(evCreated)
+	s.lifecycle(evCreated, o)
 	if queued {
-		s.lifecycle(evQueued)
+		s.lifecycle(evQueued, o)
 	}
 	return s.take()
 }
@@ -92,9 +99,9 @@ func (s *Stream) start() {
 	if s.started || s.ended {
 		return
 	}
-	s.started = true
-	s.obj.Status = statusInProgress
-	s.lifecycle(evInProgress)
+	o := s.obj
+	o.Status = statusInProgress
+	s.lifecycle(evInProgress, o)
 }
 
 // Delta emits a piece of the model call's output, or nothing if it must wait:
@@ -104,48 +111,128 @@ func (s *Stream) Delta(d Delta) []Event {
 		return nil
 	}
 	s.start()
+	s.modeled = true
 	s.pump()
-	if len(s.queue) > 0 {
-		return s.take()
+	if len(s.queue) == 0 && s.show(d) {
+		s.visible = true
 	}
+	return s.take()
+}
+
+// show brings out a piece; false if it shows nothing now.
+func (s *Stream) show(d Delta) bool {
 	switch {
-	case d.Kind == CallDelta && s.try.call == nil:
-		s.closeItem(statusCompleted)
-		s.try.call = s.addCall(Call{ID: d.CallID, Name: d.Name})
-		s.addArgs(d.Text)
-	case d.Kind == CallDelta && s.try.call.callID == d.CallID:
-		s.addArgs(d.Text)
-	case s.try.call != nil || d.Text == "":
-		return s.take()
+	case d.Kind == CallDelta:
+		return s.showCall(d)
+	case s.try.call != nil:
+		return false
+	case d.Kind == AnnotationDelta:
+		return s.annotation(d.Raw)
+	case d.Kind == EncryptedDelta:
+		return d.Text != "" && s.seal(d.Text)
+	case d.Text == "":
+		return false
 	case d.Kind == TextDelta:
-		s.text(d.Text)
+		s.text(d.Text, logprobsOf(d.Logprobs))
 	case d.Kind == RefusalDelta:
 		s.refusal(d.Text)
 	case d.Kind == ReasoningDelta:
 		s.reasoning(d.Text)
+	case d.Kind == SummaryDelta:
+		return s.summary(d.Index, d.Text)
 	default:
-		return s.take()
+		return false
 	}
-	s.visible = true
-	return s.take()
+	return true
 }
 
-func (s *Stream) text(text string) {
-	s.item("message", "msg")
-	s.say("output_text", text)
+// showCall brings out a piece of the first call. One that waits for approval
+// comes out as a whole, and the calls that follow it behind it.
+func (s *Stream) showCall(d Delta) bool {
+	switch {
+	case s.try.held:
+		return false
+	case s.try.call == nil && s.set.asks(d.Name):
+		s.try.held = true
+		return false
+	case s.try.call == nil:
+		s.closeItem(itemEnd{status: statusCompleted})
+		s.try.call = s.addCall(Call{ID: d.CallID, Name: d.Name})
+	case s.try.call.callID != d.CallID:
+		return false
+	}
+	text := d.Text
+	if s.try.call.kind == itemCustomTool {
+		text = s.try.input.read(d.Text)
+	}
+	s.addArgs(text)
+	return true
+}
+
+func logprobsOf(raw json.RawMessage) []json.RawMessage {
+	var list []json.RawMessage
+	if json.Unmarshal(raw, &list) != nil {
+		return nil
+	}
+	for i := range list {
+		list[i] = compact(list[i])
+	}
+	return list
+}
+
+func (s *Stream) text(text string, logprobs []json.RawMessage) {
+	s.item(itemMessage, "msg")
+	s.say(partText, text, logprobs, false)
 	s.try.text += len(text)
+	s.try.logprobs += len(logprobs)
 }
 
 func (s *Stream) refusal(text string) {
-	s.item("message", "msg")
-	s.say("refusal", text)
+	s.item(itemMessage, "msg")
+	s.say(partRefusal, text, nil, false)
 	s.try.refusal += len(text)
 }
 
 func (s *Stream) reasoning(text string) {
-	s.item("reasoning", "rs")
-	s.say("reasoning_text", text)
+	s.item(itemReasoning, "rs")
+	s.say(partReasoning, text, nil, false)
 	s.try.reasoning += len(text)
+}
+
+// summary adds to the part of the reasoning's summary with index i. Parts come
+// in order: what belongs to one that another follows is not shown.
+func (s *Stream) summary(i int, text string) bool {
+	if i < s.try.parts-1 || i < 0 {
+		return false
+	}
+	if it := s.open(); it != nil && it.kind == itemReasoning && len(it.parts) > 0 {
+		s.closeItem(itemEnd{status: statusCompleted})
+	}
+	s.item(itemReasoning, "rs")
+	fresh := i >= s.try.parts
+	s.say(partSummary, text, nil, fresh)
+	if fresh {
+		s.try.parts, s.try.summary = i+1, 0
+	}
+	s.try.summary += len(text)
+	return true
+}
+
+// annotation adds to the text that is open.
+func (s *Stream) annotation(raw json.RawMessage) bool {
+	s.try.annotations++
+	return !isNull(raw) && s.annotate(raw)
+}
+
+// seal ends the reasoning with its encrypted form, if the client asked for it.
+func (s *Stream) seal(encrypted string) bool {
+	s.try.sealed = true
+	if !s.encrypted {
+		return false
+	}
+	s.item(itemReasoning, "rs")
+	s.closeItem(itemEnd{status: statusCompleted, encrypted: encrypted})
+	return true
 }
 
 // item opens an item of the kind unless one is open.
@@ -153,7 +240,7 @@ func (s *Stream) item(kind, prefix string) {
 	if it := s.open(); it != nil && it.kind == kind {
 		return
 	}
-	s.closeItem(statusCompleted)
+	s.closeItem(itemEnd{status: statusCompleted})
 	s.add(&outItem{kind: kind, id: s.itemID(prefix)})
 }
 
@@ -162,21 +249,6 @@ func (s *Stream) item(kind, prefix string) {
 func (s *Stream) itemID(prefix string) string {
 	return prefix + "_" + strings.TrimPrefix(s.obj.ID, responsePrefix) + "_" + strconv.Itoa(len(s.items))
 }
-
-// addCall opens the item of a call; its type follows from the name alone.
-func (s *Stream) addCall(c Call) *outItem {
-	if s.set.origin(c.Name) == client {
-		return s.add(&outItem{kind: "function_call", id: s.itemID("fc"), callID: c.ID, name: c.Name})
-	}
-	it := &outItem{kind: "mcp_call", id: s.itemID("mcp"), callID: c.ID, name: c.Name, label: unknownServer}
-	if t, ok := s.set.tools[c.Name]; ok {
-		it.name, it.label = t.Tool, t.Plugin
-	}
-	return s.add(it)
-}
-
-// truncated reports whether the model was stopped: its calls are not run.
-func (o ModelOutput) truncated() bool { return o.Finish == finishLength || o.Finish == finishFilter }
 
 // ModelDone emits what is still missing of a model call's output and closes its
 // items. Calls of server tools stay open until ToolDone. Of an output that was
@@ -187,20 +259,21 @@ func (s *Stream) ModelDone(out ModelOutput) []Event {
 		return nil
 	}
 	s.start()
+	s.modeled = true
 	s.pump()
 	t := s.try
 	defer func() { s.try, s.visible = tried{}, false }()
-	text, refusal, reasoning := rest(out.Text, t.text), rest(out.Refusal, t.refusal), rest(out.Reasoning, t.reasoning)
+	text, refusal := rest(out.Text, t.text), rest(out.Refusal, t.refusal)
 	if t.call == nil {
-		s.finishText(out, text, refusal, reasoning)
+		s.finishText(out, text, refusal)
 		for _, c := range out.Calls {
 			s.queue = append(s.queue, &turn{call: c})
 		}
-		text = ""
+		text, refusal = "", ""
 	}
 	if out.truncated() {
 		s.queue = nil
-		s.closeItem(statusIncomplete)
+		s.closeItem(itemEnd{status: statusIncomplete})
 		return s.take()
 	}
 	s.closeText()
@@ -211,8 +284,14 @@ func (s *Stream) ModelDone(out ModelOutput) []Event {
 	return s.take()
 }
 
+// truncated reports whether the model was stopped: its calls are not run.
+func (o ModelOutput) truncated() bool { return o.Finish == finishLength || o.Finish == finishFilter }
+
 // rest is what follows the first n bytes.
 func rest(s string, n int) string { return s[min(n, len(s)):] }
+
+// restOf is what follows the first n.
+func restOf(list []json.RawMessage, n int) []json.RawMessage { return list[min(n, len(list)):] }
 
 // late is what a model wrote after its calls began, as it comes out behind the
 // first of them; "" if that is only white space.
@@ -223,95 +302,53 @@ func late(text, refusal string) string {
 	return text + refusal
 }
 
-// finishText emits the text that no delta brought. A model call that brought
-// nothing at all leaves an empty message.
-func (s *Stream) finishText(out ModelOutput, text, refusal, reasoning string) {
-	if reasoning != "" {
-		s.reasoning(reasoning)
-	}
+// finishText emits what no delta brought of all but the calls. A model call
+// that brought nothing at all leaves an empty message.
+func (s *Stream) finishText(out ModelOutput, text, refusal string) {
+	s.finishReasoning(out)
 	if text != "" || out.Text+out.Refusal == "" && len(out.Calls) == 0 && !out.truncated() {
-		s.text(text)
+		logprobs := slices.Clone(restOf(out.Logprobs, s.try.logprobs))
+		for i := range logprobs {
+			logprobs[i] = compact(logprobs[i])
+		}
+		s.text(text, logprobs)
+	}
+	for _, a := range restOf(out.Annotations, s.try.annotations) {
+		s.annotation(a)
 	}
 	if refusal != "" {
 		s.refusal(refusal)
 	}
 }
 
+// finishReasoning emits what no delta brought of the reasoning. Its encrypted
+// form is of no use behind the text that it led to.
+func (s *Stream) finishReasoning(out ModelOutput) {
+	t := s.try
+	for i, part := range out.Summary {
+		switch {
+		case i == t.parts-1:
+			part = rest(part, t.summary)
+		case i < t.parts:
+			part = ""
+		}
+		if part != "" {
+			s.summary(i, part)
+		}
+	}
+	if r := rest(out.Reasoning, t.reasoning); r != "" {
+		s.reasoning(r)
+	}
+	if out.Encrypted != "" && !t.sealed && t.text+t.refusal == 0 {
+		s.seal(out.Encrypted)
+	}
+}
+
 // closeText closes an open message or reasoning item.
 func (s *Stream) closeText() {
-	if it := s.open(); it != nil && (it.kind == "message" || it.kind == "reasoning") {
-		s.closeItem(statusCompleted)
+	if it := s.open(); it != nil && (it.kind == itemMessage || it.kind == itemReasoning) {
+		s.closeItem(itemEnd{status: statusCompleted})
 	}
-}
-
-// enqueue lines up the calls of a model call whose first one is open.
-func (s *Stream) enqueue(calls []Call, open *outItem, late string) {
-	var others []*turn
-	for _, c := range calls {
-		if c.ID == open.callID {
-			s.queue = append(s.queue, &turn{call: c, item: open})
-		} else {
-			others = append(others, &turn{call: c})
-		}
-	}
-	if late != "" {
-		s.queue = append(s.queue, &turn{late: late})
-	}
-	s.queue = append(s.queue, others...)
-}
-
-// pump brings out what has its turn.
-func (s *Stream) pump() {
-	for len(s.queue) > 0 && s.turn(s.queue[0]) {
-		s.queue = s.queue[1:]
-	}
-}
-
-// turn brings out one item as far as it goes; false while its tool runs.
-func (s *Stream) turn(t *turn) bool {
-	if t.late != "" {
-		s.text(t.late)
-		s.closeItem(statusCompleted)
-		s.try = tried{}
-		return true
-	}
-	if t.item == nil {
-		t.item = s.addCall(t.call)
-	}
-	if shown := t.item.args.String(); strings.HasPrefix(t.call.Arguments, shown) {
-		s.addArgs(t.call.Arguments[len(shown):])
-	}
-	s.closeArgs()
-	switch {
-	case t.item.kind == "function_call":
-		s.closeItem(statusCompleted)
-		return true
-	case t.receipt == nil:
-		return false
-	case t.receipt.Failed:
-		t.item.err = marshal(toolExecutionError{"tool_execution_error", t.receipt.Error, errorMessage(t.receipt.Output)})
-		s.closeItem(statusFailed)
-	default:
-		t.item.output = &t.receipt.Output
-		s.closeItem(statusCompleted)
-	}
-	return true
-}
-
-// ToolDone emits the end of a server tool's call and of what waited for it, or
-// nothing while calls before it run. Unknown ids and second receipts are ignored.
-func (s *Stream) ToolDone(callID string, r ToolReceipt) []Event {
-	if s.ended {
-		return nil
-	}
-	for _, t := range s.queue {
-		if t.call.ID == callID && t.late == "" && t.receipt == nil {
-			t.receipt = &r
-			break
-		}
-	}
-	s.pump()
-	return s.take()
 }
 
 // Interrupted closes what a model try left open when its worker died: the text
@@ -321,7 +358,7 @@ func (s *Stream) Interrupted() []Event {
 		return nil
 	}
 	if it := s.open(); it != nil && (len(s.queue) == 0 || s.queue[0].item != it) {
-		s.closeItem(statusIncomplete)
+		s.closeItem(itemEnd{status: statusIncomplete})
 	}
 	s.try, s.visible = tried{}, false
 	return s.take()
@@ -341,31 +378,34 @@ func (s *Stream) Finish(e End) []Event {
 	}
 	s.pump()
 	s.queue = nil
-	s.closeItem(statusIncomplete)
-	s.ended, s.visible = true, false
-	s.obj.Status = e.Status
+	s.closeItem(itemEnd{status: statusIncomplete})
+	s.visible = false
+	o := s.obj
+	o.Status = e.Status
 	if !e.NoUsage {
-		s.obj.Usage = newObjectUsage(e.Usage)
+		o.Usage = newObjectUsage(e.Usage)
 	}
 	if !e.Completed.IsZero() {
 		at := e.Completed.Unix()
-		s.obj.CompletedAt = &at
+		o.CompletedAt = &at
 	}
 	switch e.Status {
 	case statusCompleted:
-		s.lifecycle(evCompleted)
+		s.lifecycle(evCompleted, o)
 	case statusIncomplete:
-		s.obj.IncompleteDetails = &incompleteDetails{e.Reason}
-		s.lifecycle(evIncomplete)
+		o.IncompleteDetails = &incompleteDetails{e.Reason}
+		s.lifecycle(evIncomplete, o)
 	case statusCancelled:
+		s.obj = o
 	default:
 		f := e.Failure
 		if f == nil {
 			f = FailureOf(Step{Class: queue.HostError})
 		}
-		s.obj.Status, s.obj.Error = statusFailed, &objectError{f.Code, f.Message}
-		s.lifecycle(evFailed)
+		o.Status, o.Error = statusFailed, &objectError{f.Code, f.Message}
+		s.lifecycle(evFailed, o)
 	}
+	s.ended = true
 	return s.take()
 }
 
@@ -383,9 +423,7 @@ func (s *Stream) Heartbeat() []byte {
 	if s.obj.Status == statusQueued {
 		kind = evQueued
 	}
-	again := log{obj: s.obj, items: s.items, seq: s.seq - 1}
-	again.lifecycle(kind)
-	return again.events[0].Data
+	return s.render(s.seq-1, event{kind: kind})
 }
 
 // NextSeq returns the sequence number of the next event.

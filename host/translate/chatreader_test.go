@@ -1,4 +1,4 @@
-package response_test
+package translate_test
 
 import (
 	"encoding/json"
@@ -6,23 +6,28 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/casemate/casemate/host/response"
+	"github.com/casemate/casemate/host/translate"
 )
 
 // B24: an error inside a stream of status 200 is one, and not skipped.
-func TestFoldErrors(t *testing.T) {
+func TestChatReaderErrors(t *testing.T) {
 	for _, tc := range []struct {
 		name, data string
 		want       error
 	}{
-		{"error envelope", `{"error":{"message":"secret words","code":429}}`, response.ErrEnvelope},
-		{"error beside choices", `{"choices":[],"error":"secret words"}`, response.ErrEnvelope},
-		{"finish_reason error", `{"choices":[{"delta":{"content":"secret words"},"finish_reason":"error"}]}`, response.ErrEnvelope},
-		{"not JSON", `<html>secret words`, response.ErrMalformed},
-		{"not an object", `["secret words"]`, response.ErrMalformed},
+		{"error envelope", `{"error":{"message":"secret words","code":429}}`, translate.ErrEnvelope},
+		{"error beside choices", `{"choices":[],"error":"secret words"}`, translate.ErrEnvelope},
+		{"error beside text", `{"choices":[{"delta":{"content":"a"}}],"error":"secret words"}`, translate.ErrEnvelope},
+		{"finish_reason error", `{"choices":[{"delta":{"content":"secret words"},"finish_reason":"error"}]}`, translate.ErrEnvelope},
+		{"not JSON", `<html>secret words`, translate.ErrMalformed},
+		{"not an object", `["secret words"]`, translate.ErrMalformed},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := response.NewFold().Chunk([]byte(tc.data))
+			r := translate.NewChatReader("")
+			if _, err := r.Chunk([]byte(`{"choices":[{"delta":{"content":"a"}}]}`)); err != nil {
+				t.Fatal(err)
+			}
+			_, err := r.Chunk([]byte(tc.data))
 			if !errors.Is(err, tc.want) {
 				t.Fatalf("got %v, want %v", err, tc.want)
 			}
@@ -33,7 +38,7 @@ func TestFoldErrors(t *testing.T) {
 	}
 }
 
-func TestFoldOutput(t *testing.T) {
+func TestChatReaderOutput(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		chunks []string
@@ -66,7 +71,7 @@ func TestFoldOutput(t *testing.T) {
 		}, `{"calls":[{"id":"a","name":"x","arguments":"{}"}],"finish":"tool_calls","usage":{"input":0,"output":0}}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f := response.NewFold()
+			f := translate.NewChatReader("")
 			for _, c := range tc.chunks {
 				if _, err := f.Chunk([]byte(c)); err != nil {
 					t.Fatalf("Chunk(%s): %v", c, err)
@@ -74,7 +79,7 @@ func TestFoldOutput(t *testing.T) {
 			}
 			out, err := f.Output()
 			if tc.want == "" {
-				if !errors.Is(err, response.ErrCut) {
+				if !errors.Is(err, translate.ErrCut) {
 					t.Errorf("got %v, want ErrCut", err)
 				}
 				return
@@ -92,7 +97,7 @@ func TestFoldOutput(t *testing.T) {
 // A streamed chat completion folds into the object that its body would be.
 func TestChatCompletionRoundTrip(t *testing.T) {
 	body := `{"id":"c1","object":"chat.completion","created":7,"model":"alias","choices":[{"index":0,"message":{"role":"assistant","content":null,"refusal":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"x","arguments":"{\"k\":\"<\u0000>\"}"}}]},"logprobs":null,"finish_reason":"tool_calls"}],"usage":{"completion_tokens":2,"completion_tokens_details":{"reasoning_tokens":1},"prompt_tokens":3,"prompt_tokens_details":{"cached_tokens":0},"total_tokens":5}}`
-	f := response.NewFold()
+	f := translate.NewChatReader("")
 	if _, err := f.Body([]byte(body)); err != nil {
 		t.Fatal(err)
 	}
@@ -100,14 +105,14 @@ func TestChatCompletionRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := string(out.ChatCompletion("c1", "alias", 7)); got != body {
+	if got := string(translate.ChatCompletion(out, "c1", "alias", 7)); got != body {
 		t.Errorf("got  %s\nwant %s", got, body)
 	}
 }
 
 // A long answer costs the same per delta: 100,000 deltas would not end otherwise.
-func TestFoldIsLinear(t *testing.T) {
-	f := response.NewFold()
+func TestChatReaderIsLinear(t *testing.T) {
+	f := translate.NewChatReader("")
 	chunk, _ := json.Marshal(map[string]any{"choices": []any{map[string]any{"delta": map[string]any{"content": "12345678"}}}})
 	for range 100_000 {
 		if _, err := f.Chunk(chunk); err != nil {
