@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/casemate/casemate/host/claimer"
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/store"
 )
@@ -45,7 +46,7 @@ func TestDatabaseAwayForLongerThanALease(t *testing.T) {
 		for range 3 {
 			n := queue.New{ID: queue.NewID(), Tenant: "t", Model: "m", Path: "/v1/responses"}
 			refused = append(refused, n.ID)
-			if _, err := a.Submit(t.Context(), n, nil); !unavailable(err) {
+			if _, err := a.Submit(t.Context(), store.Write{Insert: &n}); !unavailable(err) {
 				t.Errorf("Submit: %v; want an *Unavailable with a time to wait", err)
 			}
 		}
@@ -91,7 +92,7 @@ func TestRefusedRequestIsTakenBack(t *testing.T) {
 		time.Sleep(time.Second)
 		goOn := a.conn.stop()
 		realtime := queue.New{ID: queue.NewID(), Tenant: "t", Model: "m", Path: "/v1/responses"}
-		if _, err := a.Submit(t.Context(), realtime, nil); !unavailable(err) {
+		if _, err := a.Submit(t.Context(), store.Write{Insert: &realtime}); !unavailable(err) {
 			t.Errorf("Submit: %v; want an *Unavailable", err)
 		}
 		goOn()
@@ -236,7 +237,7 @@ func TestCancelRacesCompletion(t *testing.T) {
 				m.Wake()
 			} else {
 				id = queue.NewID()
-				run, err := m.Submit(t.Context(), queue.New{ID: id, Tenant: "t", Model: "m", Path: "/v1/responses"}, nil)
+				run, err := m.Submit(t.Context(), store.Write{Insert: &queue.New{ID: id, Tenant: "t", Model: "m", Path: "/v1/responses"}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -277,5 +278,54 @@ func TestCancelRacesCompletion(t *testing.T) {
 		}
 		m.stop()
 		d.settled()
+	})
+}
+
+// unsure is a store that does not know yet what became of inserts.
+type unsure struct{ *fakeStore }
+
+func (u unsure) Write(ctx context.Context, w store.Write) error {
+	if err := u.fakeStore.Write(ctx, w); err != nil || w.Insert == nil {
+		return err
+	}
+	return store.ErrInFlight
+}
+
+// What is taken back says so: its idempotency key is free for the client's next
+// try.
+func TestTakenBackIsWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeStore{}
+		c := claimer.New(unsure{f}, processor(instantly), claimer.Options{Lease: lease})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- c.Run(ctx, ctx) }()
+		<-c.Ready()
+		w := chat()
+		w.Key, w.Join = &store.Key{Key: "k", Hash: []byte("h")}, &store.Join{Conversation: queue.NewID()}
+		w.Insert.Secret = []byte("s")
+		if err := c.Enqueue(t.Context(), w); !errors.Is(err, store.ErrInFlight) {
+			t.Errorf("Enqueue: %v", err)
+		}
+		if _, err := c.Submit(t.Context(), w); !errors.Is(err, store.ErrInFlight) {
+			t.Errorf("Submit: %v", err)
+		}
+		synctest.Wait()
+		var back int
+		for _, got := range f.writes {
+			switch {
+			case got.Insert != nil && (got.Key != w.Key || got.Join != w.Join || string(got.Insert.Secret) != "s"):
+				t.Errorf("inserted %+v; want all that was given", got)
+			case got.Move != nil && got.Move.To == queue.Canceled && got.Move.Code == store.Withdrawn:
+				back++
+			}
+		}
+		if back != 2 || w.Insert.Worker != 0 {
+			t.Errorf("%d were withdrawn, the caller's insert names worker %d; want 2, none", back, w.Insert.Worker)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 }

@@ -122,7 +122,7 @@ func (c *Claimer) fence(ctx context.Context) {
 			if c.lease.expired() {
 				c.opt.Logger.Error("no heartbeat within the lease: all work of this host stops")
 				c.settle(nil, queue.ErrFenced)
-				c.stopAll(queue.ErrFenced)
+				c.stopHeld(queue.ErrFenced)
 			}
 			left = c.opt.Lease / 20
 		}
@@ -152,7 +152,7 @@ func (c *Claimer) beat(ctx context.Context, worker int64) error {
 		c.opt.Logger.Error("this worker was given up for dead: its work stops and it joins again", "worker", worker)
 		c.lease.lose()
 		c.settle(nil, queue.ErrLeaseLost)
-		c.stopAll(queue.ErrLeaseLost)
+		c.stopHeld(queue.ErrLeaseLost)
 		if worker == 0 {
 			return errors.New("claimer: a new worker was refused")
 		}

@@ -18,6 +18,7 @@ import (
 // Store is what a Claimer needs of the store.
 type Store interface {
 	Write(ctx context.Context, w store.Write) error
+	WriteAsync(ctx context.Context, w store.Write, done func(error))
 	Claim(ctx context.Context, c store.ClaimRequest) ([]queue.Claim, error)
 	Heartbeat(ctx context.Context, b store.Beat) (store.Pulse, error)
 	Sweep(ctx context.Context, s store.SweepRequest) (store.Swept, error)
@@ -153,7 +154,7 @@ type Claimer struct {
 	writes    context.Context // ends when a shutdown no longer waits for the database
 	endWrites context.CancelFunc
 
-	late atomic.Uint64
+	late, unrecorded atomic.Uint64
 }
 
 // New returns a Claimer; call Run to make it work.

@@ -191,7 +191,7 @@ func TestFenceBeforeOthersMayReap(t *testing.T) {
 		if c.Live() || c.Leased() {
 			t.Errorf("live %t, leased %t; want neither without a lease", c.Live(), c.Leased())
 		}
-		if _, err := c.Submit(t.Context(), queue.New{ID: queue.NewID()}, nil); !unavailable(err) {
+		if _, err := c.Submit(t.Context(), store.Write{Insert: &queue.New{ID: queue.NewID()}}); !unavailable(err) {
 			t.Errorf("Submit: %v; want an *Unavailable", err)
 		}
 		f.set(func() { f.down = false })
@@ -282,7 +282,7 @@ func TestShutdownDrainsThenHandsBack(t *testing.T) {
 		if moves, _ := f.written(); !slices.Equal(moves, []queue.State{queue.Pending}) {
 			t.Errorf("moves %v; want pending", moves)
 		}
-		if _, err := c.Submit(context.Background(), queue.New{ID: queue.NewID()}, nil); !unavailable(err) {
+		if _, err := c.Submit(context.Background(), store.Write{Insert: &queue.New{ID: queue.NewID()}}); !unavailable(err) {
 			t.Errorf("Submit after the end: %v; want an *Unavailable", err)
 		}
 	})
@@ -350,7 +350,7 @@ func TestSubmit(t *testing.T) {
 			}
 			return e, nil
 		})
-		run, err := c.Submit(t.Context(), queue.New{ID: queue.NewID(), Tenant: "t", Model: "m"}, nil)
+		run, err := c.Submit(t.Context(), store.Write{Insert: &queue.New{ID: queue.NewID(), Tenant: "t", Model: "m"}})
 		if err != nil {
 			t.Fatal(err)
 		}

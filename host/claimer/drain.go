@@ -28,6 +28,17 @@ func (c *Claimer) stopAll(cause error) {
 	}
 }
 
+// stopHeld cancels with cause every run that others may take over now.
+func (c *Claimer) stopHeld(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, run := range c.runs {
+		if run.bare == nil {
+			run.cancel(cause)
+		}
+	}
+}
+
 // How long a shutdown waits: for runs to stop and be handed back, for that
 // after a second signal, and for runs that do not stop.
 const (

@@ -6,18 +6,19 @@ import (
 	"time"
 
 	"github.com/casemate/casemate/host/queue"
-	"github.com/casemate/casemate/host/response"
 	"github.com/casemate/casemate/host/store"
 )
 
-// Enqueue inserts a request for any host to claim.
-// The error may be an *Unavailable; then the request never runs.
-func (c *Claimer) Enqueue(ctx context.Context, n queue.New, events []response.Event) error {
+// Enqueue inserts the request of w.Insert, and what else w holds, for any host to
+// claim. The error may be an *Unavailable; then the request never runs. Others
+// are those of the store: a *store.Repeated, a *store.ConversationBusy.
+func (c *Claimer) Enqueue(ctx context.Context, w store.Write) error {
 	if err := c.hold(); err != nil {
 		return err
 	}
-	n.Worker = 0
-	if err := c.insert(ctx, store.Write{Insert: &n, Events: events}, c.wg.Done); err != nil {
+	n := *w.Insert
+	n.Worker, w.Insert = 0, &n
+	if err := c.insert(ctx, w, c.wg.Done); err != nil {
 		return err
 	}
 	c.wg.Done()
@@ -25,30 +26,36 @@ func (c *Claimer) Enqueue(ctx context.Context, n queue.New, events []response.Ev
 	return nil
 }
 
-// Submit inserts a realtime request and runs it here. Many that come at once are
-// inserted together. The errors: a *store.AtCap, or an *Unavailable; both say
-// how long to wait.
-func (c *Claimer) Submit(ctx context.Context, n queue.New, events []response.Event) (*Run, error) {
+// Submit inserts the realtime request of w.Insert, and what else w holds, and runs
+// it here. Many that come at once are inserted together. The errors: a
+// *store.AtCap, or an *Unavailable; both say how long to wait. Others are those
+// of Enqueue.
+func (c *Claimer) Submit(ctx context.Context, w store.Write) (*Run, error) {
 	began := time.Now()
 	if err := c.admit(); err != nil {
 		return nil, err
 	}
-	worker := c.lease.id()
-	n.Worker = worker
+	worker, n := c.lease.id(), *w.Insert
+	n.Worker, w.Insert = worker, &n
 	// The row must not outlive its run: a client that leaves now cancels the
 	// run, not the insert.
-	if err := c.insert(context.WithoutCancel(ctx), store.Write{Insert: &n, Events: events}, c.dismiss); err != nil {
+	if err := c.insert(context.WithoutCancel(ctx), w, c.dismiss); err != nil {
 		return nil, err
 	}
-	claim := queue.Claim{
-		ID: n.ID, Tenant: n.Tenant, Model: n.Model, Path: n.Path, Tier: n.Tier, Stream: n.Stream,
-		Background: n.Background, Store: n.Store, Realtime: true, Attempt: 1, State: queue.Processing,
-		Created: n.ID.Time(), Body: n.Body,
-	}
+	claim := submitted(n)
 	if n.DeadlineIn > 0 {
 		claim.Remaining = max(n.DeadlineIn-time.Since(began), time.Millisecond)
 	}
 	return c.start(claim, worker, false), nil
+}
+
+// submitted is the claim of a realtime request.
+func submitted(n queue.New) queue.Claim {
+	return queue.Claim{
+		ID: n.ID, Tenant: n.Tenant, Model: n.Model, Path: n.Path, Tier: n.Tier, Stream: n.Stream,
+		Background: n.Background, Store: n.Store, Realtime: true, Attempt: 1, State: queue.Processing,
+		Created: n.ID.Time(), Body: n.Body, Secret: n.Secret,
+	}
 }
 
 // insert writes a new request, as long as a client may be left waiting for that.
@@ -80,7 +87,7 @@ func (c *Claimer) insert(ctx context.Context, w store.Write, over func()) error 
 // writes, so the insert has been committed or given up before.
 func (c *Claimer) takeBack(f queue.Fence) {
 	err := c.write(store.Write{
-		Fence: f, Move: &store.Move{To: queue.Canceled, By: queue.ByCancel, Class: queue.ClassCanceled},
+		Fence: f, Move: &store.Move{To: queue.Canceled, By: queue.ByCancel, Class: queue.ClassCanceled, Code: store.Withdrawn},
 	})
 	if err == nil && f.State.Owned() {
 		err = c.write(store.Write{Fence: queue.Fence{ID: f.ID, Attempt: f.Attempt, State: queue.Canceled}, LetGo: true})

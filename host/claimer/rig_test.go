@@ -26,6 +26,8 @@ type fakeStore struct {
 	lost        bool  // the next heartbeat finds the worker reaped
 	held        []store.Held
 	hang        bool // writes wait for the database until their context ends
+	queued      []func(error)
+	full        chan struct{} // the queue of writes, until it is closed; nil: it is not
 	workers     int64
 	beats       []store.Beat
 	beatsAt     []time.Time
@@ -61,6 +63,29 @@ func (f *fakeStore) Write(ctx context.Context, w store.Write) error {
 		return err
 	}
 	return nil
+}
+
+// WriteAsync queues w; while the database hangs it stays queued.
+func (f *fakeStore) WriteAsync(ctx context.Context, w store.Write, done func(error)) {
+	f.mu.Lock()
+	full := f.full
+	f.mu.Unlock()
+	if full != nil {
+		select {
+		case <-full:
+		case <-ctx.Done():
+			done(ctx.Err())
+			return
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.writes = append(f.writes, w)
+	if f.hang {
+		f.queued = append(f.queued, done)
+		return
+	}
+	done(f.refuse)
 }
 
 func (f *fakeStore) Claim(ctx context.Context, c store.ClaimRequest) ([]queue.Claim, error) {

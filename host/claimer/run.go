@@ -19,7 +19,8 @@ type Run struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	queued  bool
-	vacated bool // of a queued one: its place is given back
+	bare    *bare // it has no row; nil: it has one
+	vacated bool  // of a queued one: its place is given back
 	began   time.Time
 	due     time.Time // its deadline; zero: none
 	done    chan struct{}
@@ -39,21 +40,26 @@ func (r *Run) Wait(ctx context.Context) (queue.Outcome, error) {
 	}
 }
 
-// start runs a claim of worker, whose place is taken, on a goroutine of its own.
-func (c *Claimer) start(claim queue.Claim, worker int64, queued bool) *Run {
+func newRun(claim queue.Claim, queued bool) *Run {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	run := &Run{claim: claim, ctx: ctx, cancel: cancel, queued: queued, began: time.Now(), done: make(chan struct{})}
 	if claim.Remaining > 0 {
 		run.due = run.began.Add(claim.Remaining)
 	}
+	return run
+}
+
+// start runs a claim of worker, whose place is taken, on a goroutine of its own.
+func (c *Claimer) start(claim queue.Claim, worker int64, queued bool) *Run {
+	run := newRun(claim, queued)
 	c.mu.Lock()
 	c.runs[claim.ID] = run
 	if c.shutting {
-		cancel(queue.ErrShutdown)
+		run.cancel(queue.ErrShutdown)
 	}
 	c.mu.Unlock()
 	if !c.lease.live() || c.lease.id() != worker {
-		cancel(queue.ErrFenced)
+		run.cancel(queue.ErrFenced)
 	}
 	go c.run(run)
 	return run
@@ -71,6 +77,7 @@ func (c *Claimer) run(r *Run) {
 	}
 	c.mu.Unlock()
 	close(r.done)
+	defer c.record(r)
 	level := hclog.Info
 	if !r.queued {
 		level = hclog.Debug // the front that waits for it logs it
@@ -114,8 +121,8 @@ func (c *Claimer) vacate(r *Run) {
 	if !r.queued || r.vacated {
 		return
 	}
-	r.vacated = true
 	c.mu.Lock()
+	r.vacated = true // room reads it, too
 	c.queued--
 	c.mu.Unlock()
 	c.Wake()
@@ -170,6 +177,9 @@ func (c *Claimer) broken(claim queue.Claim, left store.Ending, err error) store.
 
 // finish is the one place that ends a claim.
 func (c *Claimer) finish(r *Run, e store.Ending) (queue.Outcome, error) {
+	if r.bare != nil {
+		return c.handOut(r, e), nil
+	}
 	var err error
 	if e.Outcome.To == queue.Canceled {
 		err = c.letGo(r, e.Rest.Usage)

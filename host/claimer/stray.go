@@ -10,13 +10,14 @@ import (
 )
 
 // compare holds the rows that name this worker against what runs here. A
-// canceled one is stopped. One that has run nowhere for as long as a heartbeat's
+// canceled one is stopped. One that has run nowhere for about a heartbeat's
 // period is a stray: the answer to its claim or the write of its outcome was
 // lost. As long as this host lives, nobody else would end it. Sent is when the
-// heartbeat was sent that named them.
+// heartbeat was sent that named them; its answer may have taken long, and what
+// it names may be no older than that.
 func (c *Claimer) compare(held []store.Held, sent time.Time) {
 	var strays []store.Held
-	unknown := map[queue.Fence]time.Time{}
+	unknown, now := map[queue.Fence]time.Time{}, time.Now()
 	c.mu.Lock()
 	for _, h := range held {
 		run := c.runs[h.ID]
@@ -25,10 +26,10 @@ func (c *Claimer) compare(held []store.Held, sent time.Time) {
 			since, known := c.unknown[h.Fence]
 			switch {
 			case !known:
-				since = sent
-			case sent.Sub(since) >= c.opt.Lease/4:
+				since = now
+			case sent.Sub(since) >= c.opt.Lease/5:
 				strays = append(strays, h)
-				since = sent // it is tried again after as long
+				since = now // it is tried again after as long
 			}
 			unknown[h.Fence] = since
 		case h.State == queue.Canceled:

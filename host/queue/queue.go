@@ -137,6 +137,8 @@ type Outcome struct {
 	Status  int
 	Code    string
 	Message string
+	// Param names what of the request is to blame; "": nothing. It is not stored.
+	Param string
 	// Rejected: the route policy refused the request. Status, Code, Message and
 	// RetryAfter are its own words and reach the client as they are.
 	Rejected bool

@@ -137,7 +137,7 @@ func (c *starter) on(ctx context.Context, db Database, own store.Driver, models 
 	}
 	h := newHost(runs, claimer.Options{Slots: 64}, models, processor{work: c.work})
 	if c.Where == SameHost {
-		c.enqueue = func(ctx context.Context, n queue.New) error { return h.claimer.Enqueue(ctx, n, nil) }
+		c.enqueue = func(ctx context.Context, n queue.New) error { return h.claimer.Enqueue(ctx, store.Write{Insert: &n}) }
 	}
 	h.run(ctx, c.Notify)
 	defer h.stop()

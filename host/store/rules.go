@@ -122,7 +122,7 @@ func (w *Write) check() error {
 	if f.ID == (queue.ID{}) {
 		return fmt.Errorf("store: write without an id: %w", ErrInvalid)
 	}
-	for _, rule := range []func(queue.Fence) error{w.checkInsert, w.checkMove, w.checkFinal, w.checkEvents, w.checkNames, w.checkCounts} {
+	for _, rule := range []func(queue.Fence) error{w.checkInsert, w.checkMove, w.checkFinal, w.checkEvents, w.checkNames, w.checkCounts, w.checkOnce, w.checkTalk} {
 		if err := rule(f); err != nil {
 			return fmt.Errorf("store: request %s: %w", f.ID, err)
 		}
@@ -143,6 +143,8 @@ func (w *Write) checkInsert(f queue.Fence) error {
 		return fmt.Errorf("worker %d or deadline %s is negative: %w", n.Worker, n.DeadlineIn, ErrInvalid)
 	case n.Tenant == "" || n.Model == "" || n.Path == "":
 		return fmt.Errorf("insert without tenant, model or path: %w", ErrInvalid)
+	case !counts(n.Line) || (n.Line > 0 && n.Batch == queue.ID{}):
+		return fmt.Errorf("insert of line %d of batch %s: %w", n.Line, n.Batch, ErrInvalid)
 	}
 	return names("insert", n.Tenant, n.Model, n.Path, n.Tier)
 }
@@ -279,7 +281,7 @@ func nameable(s string) bool { return !strings.ContainsRune(s, 0) && utf8.ValidS
 func (w *Write) size() int64 {
 	n := 512
 	if w.Insert != nil {
-		n += 256 + len(w.Insert.Body)
+		n += 256 + len(w.Insert.Body) + len(w.Insert.Secret)
 	}
 	for _, s := range w.Steps {
 		n += 256 + len(s.Input) + len(s.Output) + len(s.Detail) + len(s.Log)
@@ -294,6 +296,11 @@ func (w *Write) size() int64 {
 		n += 64 + len(kv.Key) + len(kv.Value) + len(kv.Was)
 	}
 	n += 128 * len(w.Usage)
+	if w.Append != nil {
+		for _, it := range w.Append.Items {
+			n += 64 + len(it.ID) + len(it.Data)
+		}
+	}
 	if w.Move != nil && w.Move.Result != nil {
 		n += len(w.Move.Result.Body)
 	}

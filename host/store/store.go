@@ -20,12 +20,15 @@ import (
 // the sentinels of package queue. A method whose context ends returns promptly.
 type Driver interface {
 	Conversations
+	Files
+	Batches
 
 	// Write commits all writes in one transaction, in order, and returns one
-	// error per write: nil, a *LeaseLost, or one that wraps queue.ErrAtCap,
-	// ErrExists, ErrConflict or, for events that leave a gap, ErrInvalid. A
-	// write that is refused leaves nothing behind but its Usage. The second
-	// result is an error of the database: then nothing was committed.
+	// error per write: nil, a *LeaseLost, *Repeated or *ConversationBusy, or one
+	// that wraps queue.ErrAtCap, queue.ErrNotFound, ErrExists, ErrConflict or, for
+	// events that leave a gap, ErrInvalid. A write that is refused leaves nothing
+	// behind but its Usage. The second result is an error of the database: then
+	// nothing was committed.
 	Write(ctx context.Context, writes []Write) ([]error, error)
 
 	// Claim moves up to c.N pending requests to Claimed, and with c.Start on to
@@ -119,12 +122,19 @@ type Write struct {
 	Usage []Usage
 	// Key, with Insert: a key of the tenant that stands for a request already,
 	// for KeepKeys after it was first used, refuses the insert with a *Repeated.
+	// What refuses the insert otherwise leaves the key free.
 	Key *Key
 	// Join, with Insert: the write is refused with a *ConversationBusy or
 	// queue.ErrNotFound, or holds the conversation until the request is final.
 	Join *Join
 	// Append, with Move to a final state.
 	Append *Append
+	// Rowless: the request has no row, so the write is fenced by nothing. Nothing
+	// else may be set but Usage.
+	Rowless bool
+	// Took, with an Insert and a Move to a final state, is how long ago the
+	// request began: see Recorded.
+	Took time.Duration
 	// Move changes the state; nil leaves it.
 	Move *Move
 	// LetGo: the fence is a Canceled row that still names the worker; the
@@ -402,6 +412,8 @@ type Record struct {
 	Reaps      int
 	Worker     int64
 	Escalated  string // the model that serves the attempt in place of Model
+	Batch      queue.ID
+	Line       int // of Batch
 	Class      queue.Class
 	Code       string
 	Created    time.Time

@@ -229,7 +229,7 @@ func (a *ask) queue(b *pgx.Batch, query string, n, lanes int, vtime float64, wit
 		before := a.got
 		err := drain(rows, func(scan scan) error {
 			if rows.RawValues()[0] == nil {
-				return scan(nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, &more, &touched, &mark)
+				return scan(nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, &more, &touched, &mark)
 			}
 			claim, err := scanClaim(scan, a.to, &more, &touched, &mark)
 			claim.Model = a.model
@@ -253,7 +253,7 @@ func scanClaim(scan scan, to *string, more *bool, touched *int, mark **float64) 
 	var escalated bool
 	var remaining *time.Duration
 	err := scan((*[16]byte)(&c.ID), &c.Tenant, &c.Path, &c.Tier, &c.Stream, &c.Background, &c.Store, &c.Realtime,
-		&c.Attempt, (*int16)(&c.State), &c.Failures, &c.Reaps, &escalated, &c.Created, &c.Age, &remaining, &c.Body, more, touched, mark)
+		&c.Attempt, (*int16)(&c.State), &c.Failures, &c.Reaps, &escalated, &c.Created, &c.Age, &remaining, &c.Body, &c.Secret, more, touched, mark)
 	c.Created = c.Created.UTC()
 	if escalated {
 		c.Escalated = *to

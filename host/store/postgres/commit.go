@@ -13,12 +13,15 @@ import (
 )
 
 const insertRequests = `
-insert into request (id, lane, path, tier, stream, background, store, realtime, state, ord, deadline, attempt, worker, started)
+insert into request (id, lane, path, tier, stream, background, store, realtime, state, ord, deadline, attempt, worker, created, started, secret, batch, line)
 select x.id, x.lane, x.path, x.tier, x.stream, x.background, x.store, x.realtime, x.state,
-	coalesce(d.deadline, now() + $13 * interval '1 microsecond'), d.deadline, x.attempt, nullif(x.worker, 0), case when x.realtime then now() end
-from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::bool[], $6::bool[], $7::bool[], $8::bool[], $9::smallint[], $10::bigint[], $11::int[], $12::bigint[])
-	as x(id, lane, path, tier, stream, background, store, realtime, state, deadline, attempt, worker)
-cross join lateral (select now() + nullif(x.deadline, 0) * interval '1 microsecond' as deadline) d`
+	coalesce(d.deadline, b.began + $13 * interval '1 microsecond'), d.deadline, x.attempt, nullif(x.worker, 0), b.began,
+	case when x.realtime then b.began end, x.secret, x.batch, x.line
+from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::bool[], $6::bool[], $7::bool[], $8::bool[], $9::smallint[], $10::bigint[], $11::int[], $12::bigint[],
+		$14::bytea[], $15::uuid[], $16::int[], $17::bigint[])
+	as x(id, lane, path, tier, stream, background, store, realtime, state, deadline, attempt, worker, secret, batch, line, took)
+cross join lateral (select case when x.took is null then now() else now() - x.took * interval '1 microsecond' end as began) b
+cross join lateral (select b.began + nullif(x.deadline, 0) * interval '1 microsecond' as deadline) d`
 
 const insertBodies = `insert into body (request, data) select * from unnest($1::uuid[], $2::bytea[])`
 
@@ -35,7 +38,8 @@ update request q set
 	started = case when x.started then coalesce(q.started, now()) else q.started end,
 	finished = case when x.moved and x.now >= 10 then now() else q.finished end,
 	class = case when x.moved then x.class else q.class end,
-	code = case when x.moved then x.code else q.code end
+	code = case when x.moved then x.code else q.code end,
+	secret = case when x.moved and x.now >= 10 then null else q.secret end
 from unnest($1::uuid[], $2::int[], $3::smallint[], $4::smallint[], $5::bool[], $6::bool[], $7::bool[], $8::int[], $9::bigint[], $10::text[], $11::text[])
 	as x(id, attempt, was, now, moved, started, release, failures, delay, class, code)
 where q.id = x.id and q.attempt = x.attempt and q.state + 0 = x.was
@@ -100,9 +104,14 @@ func (p *plan) commit(ctx context.Context, conn *pgxpool.Conn) error {
 	var b pgx.Batch
 	e := &p.rows
 	if c := &e.inserts; len(c.ids) > 0 {
-		b.Queue(insertRequests, c.ids, c.lanes, c.paths, c.tiers, c.streams, c.backgrounds, c.stores, c.reals, c.states, c.deadlines, c.attempts, c.workers, micros(queue.Patience))
-		b.Queue(insertBodies, c.ids, c.bodies)
+		b.Queue(insertRequests, c.ids, c.lanes, c.paths, c.tiers, c.streams, c.backgrounds, c.stores, c.reals, c.states, c.deadlines, c.attempts, c.workers, micros(queue.Patience),
+			c.secrets, c.batches, c.lines, c.took)
+		if len(c.bodied) > 0 {
+			b.Queue(insertBodies, c.bodied, c.bodies)
+		}
 	}
+	p.queueOnce(&b)
+	p.queueTalks(&b)
 	if len(e.changes) > 0 {
 		b.Queue(changeRequests, e.changeArgs()...)
 	}
@@ -127,6 +136,9 @@ func (p *plan) commit(ctx context.Context, conn *pgxpool.Conn) error {
 		b.Queue(removeRequest, e.removed)
 	}
 	p.queueShared(&b)
+	if p.also != nil {
+		p.also(&b)
+	}
 	b.Queue("commit")
 	return conn.SendBatch(ctx, &b).Close()
 }

@@ -15,9 +15,11 @@ func (p *plan) decide(writes []store.Write) []error {
 	for i := range writes {
 		w := &writes[i]
 		id := w.Fenced().ID
-		results[i] = p.admit(w, p.owners[id])
+		if !w.Rowless {
+			results[i] = p.admit(w, p.owners[id])
+		}
 		o := p.owners[id]
-		if results[i] == nil {
+		if results[i] == nil && !w.Rowless {
 			p.apply(w, o)
 		}
 		p.rows.addUsage(w, o)
@@ -49,11 +51,21 @@ func (p *plan) admitRest(w *store.Write, o *owner) error {
 func (p *plan) admitInsert(w *store.Write, o *owner) error {
 	n := w.Insert
 	if o != nil {
+		p.keep(w)
 		return fmt.Errorf("postgres: request %s: %w", n.ID, store.ErrExists)
+	}
+	if err := p.admitOnce(w); err != nil {
+		return err
+	}
+	if err := p.admitJoin(w); err != nil {
+		return err
 	}
 	key := laneKey{n.Tenant, n.Model}
 	o = &owner{Fence: w.Fenced(), lane: p.laneOf[key], key: key, worker: n.Worker, realtime: n.Worker != 0, store: n.Store, lastSeq: -1}
-	if n.Worker != 0 {
+	switch {
+	case w.Recorded():
+		o.worker, o.recorded = 0, true
+	case n.Worker != 0:
 		if !p.alive[n.Worker] {
 			return &store.LeaseLost{ID: n.ID, Gone: true}
 		}
@@ -65,16 +77,19 @@ func (p *plan) admitInsert(w *store.Write, o *owner) error {
 		return err
 	}
 	p.owners[n.ID] = o
+	p.take(w)
 	return nil
 }
 
 func (p *plan) apply(w *store.Write, o *owner) {
+	w = w.Lasting()
 	if w.Insert != nil {
-		p.rows.addInsert(w.Insert, o)
-		if w.Insert.Worker != 0 {
-			p.occupy(o, 1)
-		} else {
+		p.rows.addInsert(w, o)
+		switch {
+		case w.Insert.Worker == 0:
 			p.queued(o)
+		case o.worker != 0:
+			p.occupy(o, 1)
 		}
 	}
 	for _, e := range w.Events {
@@ -84,6 +99,7 @@ func (p *plan) apply(w *store.Write, o *owner) {
 	p.rows.addSteps(o.ID, w.Steps)
 	p.rows.addDecisions(o, w.Decisions)
 	p.putKV(o.key.tenant, w.KV)
+	p.append(w.Append, o)
 	if w.Failures != 0 {
 		p.changed(o).failures += w.Failures
 	}
@@ -167,6 +183,7 @@ func (p *plan) move(m *store.Move, o *owner) {
 		p.rows.closed = append(p.rows.closed, c.id)
 	}
 	switch {
+	case !o.store && o.recorded: // it left nothing
 	case !o.store:
 		p.rows.forgotten = append(p.rows.forgotten, c.id)
 	case m.Result != nil:

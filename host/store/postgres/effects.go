@@ -29,6 +29,7 @@ type effects struct {
 	forgotten []pgtype.UUID // ended and not stored
 	closed    []pgtype.UUID // ended, perhaps with open steps
 	removed   []pgtype.UUID // deleted, and now let go of
+	items     itemColumns
 }
 
 // change is what a plan does to one row of request.
@@ -68,14 +69,21 @@ type insertColumns struct {
 	streams, backgrounds, stores, reals []bool
 	states                              []int16
 	attempts                            []int32
+	bodied                              []pgtype.UUID // those with one
 	bodies                              [][]byte
+	// Of few; empty when no row has one.
+	secrets [][]byte
+	batches []pgtype.UUID
+	lines   []*int32
+	took    []int64 // microseconds
 }
 
-func (e *effects) addInsert(n *queue.New, o *owner) {
-	c := &e.inserts
+func (e *effects) addInsert(w *store.Write, o *owner) {
+	c, n := &e.inserts, w.Insert
+	c.addFew(w)
 	c.ids = append(c.ids, uuid(n.ID))
 	c.lanes = append(c.lanes, o.lane)
-	c.workers = append(c.workers, n.Worker)
+	c.workers = append(c.workers, o.worker)
 	c.deadlines = append(c.deadlines, micros(n.DeadlineIn))
 	c.paths = append(c.paths, n.Path)
 	c.tiers = append(c.tiers, n.Tier)
@@ -85,11 +93,31 @@ func (e *effects) addInsert(n *queue.New, o *owner) {
 	c.reals = append(c.reals, n.Worker != 0)
 	c.states = append(c.states, int16(o.State))
 	c.attempts = append(c.attempts, int32(o.Attempt))
-	c.bodies = append(c.bodies, blob(n.Body))
+	if !w.Recorded() || n.Store {
+		c.bodied, c.bodies = append(c.bodied, uuid(n.ID)), append(c.bodies, blob(n.Body))
+	}
 	if n.Worker == 0 {
 		e.woken = append(e.woken, uuid(n.ID))
 	}
 }
+
+// addFew adds what few inserts have. A column that is shorter than the others is
+// null where it ends.
+func (c *insertColumns) addFew(w *store.Write) {
+	n, row := w.Insert, len(c.ids)
+	if n.Secret != nil {
+		c.secrets = append(grown(c.secrets, row), n.Secret)
+	}
+	if n.Batch != (queue.ID{}) {
+		c.batches, c.lines = append(grown(c.batches, row), uuid(n.Batch)), append(grown(c.lines, row), new(int32(n.Line)))
+	}
+	if w.Took > 0 {
+		c.took = append(grown(c.took, row), micros(w.Took))
+	}
+}
+
+// grown returns a column of n rows.
+func grown[T any](column []T, n int) []T { return append(column, make([]T, n-len(column))...) }
 
 type resultColumns struct {
 	ids      []pgtype.UUID

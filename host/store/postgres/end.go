@@ -19,7 +19,7 @@ const lockCanceled = `select from request where id = $1 for no key update`
 // cancel and an outcome the one that commits first stands.
 const cancelRequest = `
 with u as (
-	update request q set state = 12, finished = now(), not_before = null, class = 'canceled', code = ''
+	update request q set state = 12, finished = now(), not_before = null, class = 'canceled', code = '', secret = null
 	where q.id = $1 and q.state + 0 = any($2::smallint[]) and not q.deleted
 		and ($3 = '' or exists (select from lane l where l.id = q.lane and l.tenant = $3))
 	returning q.id, q.store, true as ended), ` + forgetEnded + `

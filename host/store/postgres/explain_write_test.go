@@ -95,7 +95,7 @@ func writeStatements() map[string][]any {
 		"occupyGates": {tenants, ones, none},
 		"cancel":      {pending[0], []int{0, 1, 2, 3}, "t2"},
 		"lockOwners":  {running},
-		"lockLanes":   {running, running[:5], running[:5], lanes, all(n, 1_000_000), no},
+		"lockLanes":   {running, running[:5], running[:5], lanes, all(n, 1_000_000), no, no},
 		"lockGates":   {running, tenants},
 		"lockFreed":   {running},
 		"change":      {running, ones, all(n, 2), all(n, 10), yes, no, yes, none, none, text, text},

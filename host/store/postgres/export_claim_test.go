@@ -6,6 +6,9 @@ var Statements = map[string]string{
 	"expire": expireRequests, "promote": promoteRequests, "reap": reapRequests, "heal": healLanesOnce,
 	"lockOwners": lockOwners, "lockLanes": lockLanes, "lockFreed": lockFreed, "lockGates": lockGates, "change": changeRequests, "letGo": changeRequests, "retry": changeRequests, "wake": wakeLanes,
 	"occupyLanes": occupyLanes, "occupyGates": occupyGates, "openGated": openGated, "cancel": cancelRequest,
+	"lockOnce": lockOnce, "giveOnce": giveOnce, "freeOnce": freeOnce, "removeKeys": removeKeys,
+	"lockTalks": lockTalks, "holders": selectHolders, "changeTalks": changeTalks, "append": appendItems,
+	"newest": selectNewest, "oldest": selectOldest, "item": selectItem, "addItems": addItems,
 	"recountLane": recountLane, "recountGate": recountGate,
 }
 

@@ -36,3 +36,19 @@ func (looking) Cancel(context.Context, string, queue.ID) (store.Record, bool, er
 func (looking) Delete(context.Context, string, queue.ID) error { return errLooking }
 
 func (looking) SetLimits(context.Context, store.Limits) error { return errLooking }
+
+func (looking) CreateConversation(context.Context, store.Conversation, []store.Item) error {
+	return errLooking
+}
+
+func (looking) SetMetadata(context.Context, string, queue.ID, []byte) (store.Conversation, error) {
+	return store.Conversation{}, errLooking
+}
+
+func (looking) DeleteConversation(context.Context, string, queue.ID) error { return errLooking }
+
+func (looking) AddItems(context.Context, string, queue.ID, []store.Item) error { return errLooking }
+
+func (looking) DeleteItem(context.Context, string, queue.ID, string) (store.Conversation, error) {
+	return store.Conversation{}, errLooking
+}

@@ -190,7 +190,7 @@ func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Err
 func (e oneLine) Unwrap() error { return e.error }
 
 // ours are the errors that are answers, not failures of the database.
-var ours = []error{queue.ErrNotFound, queue.ErrRunning, queue.ErrLeaseLost, store.ErrUnavailable, store.ErrOutdated, errOlder}
+var ours = []error{queue.ErrNotFound, queue.ErrRunning, queue.ErrLeaseLost, store.ErrUnavailable, store.ErrOutdated, errOlder, store.ErrItemExists, store.ErrExists}
 
 // classify marks the errors after which the same call may succeed: all that
 // did not come from the server, and those that say that it is in trouble.

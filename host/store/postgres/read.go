@@ -17,19 +17,20 @@ import (
 
 const selectRequest = `
 select l.tenant, l.model, r.path, r.tier, r.stream, r.background, r.store, r.realtime, r.state, r.attempt, r.failures,
-	r.reaps, coalesce(r.worker, 0), coalesce(e.model, ''), r.class, r.code, r.created, r.started, r.finished, r.not_before, r.deadline
+	r.reaps, coalesce(r.worker, 0), coalesce(e.model, ''), r.class, r.code, r.created, r.started, r.finished, r.not_before, r.deadline, r.batch, coalesce(r.line, 0)
 from request r join lane l on l.id = r.lane left join lane e on e.id = r.escalated
 where r.id = $1 and not r.deleted and ($2 = '' or l.tenant = $2)`
 
 func scanRecord(row pgx.Row, id queue.ID, r *store.Record) error {
 	r.ID = id
 	var started, finished, notBefore, deadline *time.Time
+	var batch pgtype.UUID
 	err := row.Scan(&r.Tenant, &r.Model, &r.Path, &r.Tier, &r.Stream, &r.Background, &r.Store, &r.Realtime, (*int16)(&r.State), &r.Attempt, &r.Failures,
-		&r.Reaps, &r.Worker, &r.Escalated, (*string)(&r.Class), &r.Code, &r.Created, &started, &finished, &notBefore, &deadline)
+		&r.Reaps, &r.Worker, &r.Escalated, (*string)(&r.Class), &r.Code, &r.Created, &started, &finished, &notBefore, &deadline, &batch, &r.Line)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("request %s: %w", id, queue.ErrNotFound)
 	}
-	r.Created = r.Created.UTC()
+	r.Created, r.Batch = r.Created.UTC(), batch.Bytes
 	r.Started, r.Finished, r.NotBefore, r.Deadline = at(started), at(finished), at(notBefore), at(deadline)
 	return err
 }

@@ -40,7 +40,8 @@ u as (
 		not_before = case when n.state = 3 then now() end,
 		finished = case when n.state = 11 then now() else q.finished end,
 		class = case when n.state = 11 then 'worker_lost' else q.class end,
-		code = case when n.state = 11 then 'worker_lost' else q.code end
+		code = case when n.state = 11 then 'worker_lost' else q.code end,
+		secret = case when n.state >= 10 then null else q.secret end
 	from v join request o on o.id = v.id
 	cross join lateral (select case when v.state = 12 then 12
 		when o.reaps < $2::int and (not o.realtime or (o.store and o.path = '/v1/responses')) then 3

@@ -124,14 +124,17 @@ var last = queue.ID{
 	0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
 }
 
-// removeEnded removes requests whose ids are in a span. The rest of those whose
-// days are whole stays for the partitions' end. Days are counted from 1970.
+// removeEnded removes requests whose ids are in a span, but for lines of batches
+// that have not ended, whose results are not in the batch's files yet. The rest
+// of those whose days are whole stays for the partitions' end. Days are counted
+// from 1970.
 const removeEnded = `
 with mine as materialized (select pg_try_advisory_xact_lock($6) as ok),
 v as materialized (
 	select id from request
 	where (select ok from mine) and id >= $1 and id < $2
 		and state + 0 >= 10 and worker is null and finished < now() - $3 * interval '1 microsecond'
+		and (batch is null or not exists (select from batch b where b.id = request.batch and b.due is not null))
 	order by id limit $4 for update skip locked),
 gone as materialized (
 	select id from v

@@ -59,7 +59,7 @@ with v as materialized (
 	where deadline is not null and state in (0, 3) and deadline <= now()
 	order by deadline limit $1 for no key update skip locked),
 u as (
-	update request q set state = 13, finished = now(), not_before = null, class = 'deadline', code = 'expired'
+	update request q set state = 13, finished = now(), not_before = null, class = 'deadline', code = 'expired', secret = null
 	from v where q.id = v.id and q.state + 0 in (0, 3)
 	returning q.id, q.store, true as ended), ` + forgetEnded + `
 select count(*) from u`

@@ -136,7 +136,7 @@ up as (
 	from got
 	where q.id = got.id and q.state + 0 = 0
 	returning q.id, got.tenant, q.path, q.tier, q.stream, q.background, q.store, q.realtime, q.attempt, q.state,
-		q.failures, q.reaps, q.escalated is not null as escalated, q.created, q.deadline, q.ord),
+		q.failures, q.reaps, q.escalated is not null as escalated, q.created, q.deadline, q.ord, q.secret),
 took as materialized (
 	select lane, tenant, array_agg(id) as ids, count(*)::int as n, count(*) filter (where realtime)::int as realtime
 	from got group by lane, tenant),
@@ -176,7 +176,7 @@ info as materialized (
 		set_config('casemate.slept', concat_ws(',', nullif(current_setting('casemate.slept', true), ''),
 			(select string_agg(id::text, ',') from rest where ord is null)), true) as slept)
 select up.id, up.tenant, up.path, up.tier, up.stream, up.background, up.store, up.realtime, up.attempt, up.state,
-	up.failures, up.reaps, up.escalated, up.created, now() - up.created, up.deadline - now(), b.data,
+	up.failures, up.reaps, up.escalated, up.created, now() - up.created, up.deadline - now(), b.data, up.secret,
 	info.more, info.progress, info.mark
 from info left join (up left join body b on b.request = up.id) on true
 order by up.ord, up.id`

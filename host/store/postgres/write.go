@@ -19,8 +19,9 @@ import (
 // locks every row that the writes are fenced by, and reads it; the second
 // writes what the fences let through, a statement for each table, and commits.
 // Between them the locks make what was read stay true. Writers never wait in a
-// circle, since each locks requests, then lanes, gates, plugins' keys and usage,
-// and each of these in one pass in the order of ids or keys.
+// circle, since each locks idempotency keys, then conversations, requests, lanes,
+// gates, plugins' keys and usage, and each of these in one pass in the order of
+// ids or keys.
 func (d *driver) Write(ctx context.Context, writes []store.Write) (results []error, err error) {
 	p := newPlan(writes)
 	var xid string // set when it is not known whether it committed
@@ -84,6 +85,9 @@ type plan struct {
 	joins     []join
 	keys      kvRefs // of puts, set when one of them is checked or deletes: then all are locked first, in order
 	checked   kvRefs // of those that are
+	once      map[onceKey]*once
+	talks     map[queue.ID]*talk
+	joined    bool // some insert joins a conversation
 
 	owners  map[queue.ID]*owner
 	alive   map[int64]bool
@@ -92,17 +96,20 @@ type plan struct {
 	parked  map[int64]time.Duration
 	parks   map[int64]int64 // microseconds, by lane
 	kv      map[kvKey]current
-	made    map[kvKey]bool // rows that lockKV made
-	stopped []int64        // workers of what is canceled
+	made    map[kvKey]bool           // rows that lockKV made
+	holders map[queue.ID]queue.State // of conversations
+	stopped []int64                  // workers of what is canceled
 	rows    effects
+	also    func(b *pgx.Batch) // queues what is written last of all; nil: nothing
 }
 
 // join is an insert that joins a lane: behind wait microseconds from now, or
-// with a slot of it taken.
+// with a slot of it taken; or one that only parks it.
 type join struct {
 	lane laneKey
 	wait int64
 	slot bool
+	park bool
 }
 
 // owner is a request that writes are fenced by, as it stands after those of the
@@ -116,6 +123,7 @@ type owner struct {
 	realtime  bool
 	store     bool
 	deleted   bool
+	recorded  bool // inserted by this plan, and over
 	lastSeq   int64
 	change    *change
 }
@@ -126,6 +134,7 @@ func newPlan(writes []store.Write) *plan {
 		alive: make(map[int64]bool), slots: make(map[int64]*slots), gates: make(map[string]*slots),
 		parked: make(map[int64]time.Duration), parks: make(map[int64]int64),
 		kv: make(map[kvKey]current), made: make(map[kvKey]bool),
+		once: make(map[onceKey]*once), talks: make(map[queue.ID]*talk), holders: make(map[queue.ID]queue.State),
 	}
 	var puts kvRefs
 	deletes := false
@@ -136,13 +145,13 @@ func newPlan(writes []store.Write) *plan {
 		if len(w.Events) > 0 {
 			p.tails = append(p.tails, id)
 		}
-		if w.LetGo || (w.Move != nil && w.Move.Releases()) {
+		if w.LetGo || (w.Move != nil && w.Move.Releases() && !w.Recorded()) {
 			p.releasing = append(p.releasing, id)
 		}
 		if w.Move != nil && w.Move.To == queue.Pending {
 			p.returning = append(p.returning, id)
 		}
-		if w.Move != nil && w.Move.Park > 0 {
+		if w.Move != nil && w.Move.Park > 0 && !w.Recorded() {
 			p.parking = append(p.parking, id)
 		}
 		for k := range w.KV {
@@ -152,10 +161,17 @@ func newPlan(writes []store.Write) *plan {
 			}
 			deletes = deletes || w.KV[k].Delete
 		}
+		p.note(w)
 		if n := w.Insert; n != nil {
 			key := laneKey{n.Tenant, n.Model}
 			p.laneOf[key] = 0
-			p.joins = append(p.joins, join{key, micros(cmp.Or(n.DeadlineIn, queue.Patience)), n.Worker != 0})
+			if w.Recorded() {
+				if w.Move.Park > 0 {
+					p.joins = append(p.joins, join{lane: key, park: true})
+				}
+				continue
+			}
+			p.joins = append(p.joins, join{lane: key, wait: micros(cmp.Or(n.DeadlineIn, queue.Patience)), slot: n.Worker != 0})
 			if n.Worker != 0 {
 				p.workers, p.tenants = append(p.workers, n.Worker), append(p.tenants, n.Tenant)
 			}
@@ -195,8 +211,8 @@ with j as materialized (
 			from request r cross join lateral (values (r.lane), (r.escalated)) as o(lane) where r.id = any($1::uuid[])
 		union all select coalesce(escalated, lane), false, true, null from request where id = any($2::uuid[])
 		union all select lane, false, false, ord from request where id = any($3::uuid[])
-		union all select lane, slot, false, case when not slot then now() + wait * interval '1 microsecond' end
-			from unnest($4::bigint[], $5::bigint[], $6::bool[]) as n(lane, wait, slot)
+		union all select lane, slot, park, case when not slot and not park then now() + wait * interval '1 microsecond' end
+			from unnest($4::bigint[], $5::bigint[], $6::bool[], $7::bool[]) as n(lane, wait, slot, park)
 	) as x(lane, slot, park, ord) group by lane)
 select l.id, l.cap, l.reserve_queued, l.running, l.realtime, l.ready from j join lane l on l.id = j.lane
 where j.park or (j.slot and l.cap is not null)
@@ -231,7 +247,16 @@ func (p *plan) lock(ctx context.Context, conn *pgxpool.Conn) (xid string, err er
 	if len(p.workers) > 0 {
 		ask(p.readWorker, lockWorkers, p.workers)
 	}
+	if len(p.once) > 0 {
+		ask(p.readOnce, lockOnce, p.onceArgs()...)
+	}
+	if len(p.talks) > 0 {
+		ask(p.readTalk, lockTalks, p.talkIDs())
+	}
 	ask(p.readOwner, lockOwners, p.ids)
+	if p.joined {
+		ask(p.readHolder, selectHolders, p.talkIDs())
+	}
 	if len(p.tails) > 0 {
 		ask(p.readTail, selectLastEvents, ranged(p.tails)...)
 	}
@@ -260,11 +285,11 @@ func (p *plan) lock(ctx context.Context, conn *pgxpool.Conn) (xid string, err er
 
 func (p *plan) laneArgs() []any {
 	n := len(p.joins)
-	lanes, waits, slots := make([]int64, n), make([]int64, n), make([]bool, n)
+	lanes, waits, slots, parks := make([]int64, n), make([]int64, n), make([]bool, n), make([]bool, n)
 	for i, j := range p.joins {
-		lanes[i], waits[i], slots[i] = p.laneOf[j.lane], j.wait, j.slot
+		lanes[i], waits[i], slots[i], parks[i] = p.laneOf[j.lane], j.wait, j.slot, j.park
 	}
-	return []any{p.releasing, p.parking, p.returning, lanes, waits, slots}
+	return []any{p.releasing, p.parking, p.returning, lanes, waits, slots, parks}
 }
 
 // realtimeLanes returns the lanes that realtime requests ask to join.

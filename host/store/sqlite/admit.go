@@ -17,7 +17,9 @@ type owner struct {
 	worker  sql.NullInt64
 	store   bool
 	deleted bool
-	tenant  string
+	// recorded: it is being inserted, and over.
+	recorded bool
+	tenant   string
 }
 
 const selectOwner = `
@@ -46,7 +48,7 @@ func (t *tx) admit(w *store.Write) (o owner, refused, err error) {
 	case w.Insert != nil && found:
 		return o, fmt.Errorf("sqlite: request %s: %w", o.ID, store.ErrExists), nil
 	case w.Insert != nil:
-		if o, refused, err = t.admitInsert(w.Insert); refused != nil || err != nil {
+		if o, refused, err = t.admitInsert(w); refused != nil || err != nil {
 			return o, refused, err
 		}
 	case !found:
@@ -74,16 +76,20 @@ func (t *tx) admitEvents(w *store.Write, o owner) (refused, err error) {
 	return nil, nil
 }
 
-func (t *tx) admitInsert(n *queue.New) (o owner, refused, err error) {
-	w := store.Write{Insert: n}
+func (t *tx) admitInsert(w *store.Write) (o owner, refused, err error) {
+	n := w.Insert
 	o = owner{Fence: w.Fenced(), store: n.Store, tenant: n.Tenant}
-	if o.lane, err = t.lane(n.Tenant, n.Model); err != nil {
+	o.realtime, o.recorded = n.Worker != 0, w.Recorded()
+	if refused, err = t.admitKey(n, w.Key); refused != nil || err != nil {
+		return o, refused, err
+	}
+	if refused, err = t.admitJoin(n, w.Join); refused != nil || err != nil {
+		return o, refused, err
+	}
+	if o.lane, err = t.lane(n.Tenant, n.Model); err != nil || n.Worker == 0 || o.recorded {
 		return o, nil, err
 	}
-	if n.Worker == 0 {
-		return o, nil, nil
-	}
-	o.worker, o.realtime = sql.NullInt64{Int64: n.Worker, Valid: true}, true
+	o.worker = sql.NullInt64{Int64: n.Worker, Valid: true}
 	alive, err := t.alive(n.Worker)
 	if err != nil {
 		return o, nil, err

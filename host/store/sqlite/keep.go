@@ -71,9 +71,12 @@ func (d *driver) giveBack(ctx context.Context) error {
 	})
 }
 
+// selectEnded passes over the lines of batches that have not ended: their results
+// are not in the batch's files yet.
 const selectEnded = `
 select id from request
 where finished < ?1 and worker is null
+	and (batch is null or not exists (select 1 from batch b where b.id = request.batch and b.due is not null))
 order by finished
 limit ?2`
 

@@ -10,7 +10,7 @@ update request set
 	state = ?4, failures = failures + ?5,
 	worker = iif(?6, null, worker), escalated = iif(?6, null, escalated), not_before = ?7,
 	started = iif(?4 = 2, coalesce(started, ?8), started), finished = iif(?4 >= 10, ?8, null),
-	class = ?9, code = ?10
+	class = ?9, code = ?10, secret = iif(?4 >= 10, null, secret)
 where id = ?1 and attempt = ?2 and state = ?3
 returning ord`
 
@@ -30,6 +30,9 @@ func (t *tx) move(o owner, m *store.Move, failures int) error {
 	}
 	if err := t.moveLane(o, m, ord); err != nil || !m.To.Final() {
 		return err
+	}
+	if o.recorded && !o.store {
+		return nil // it left nothing
 	}
 	if !o.store || m.To == queue.Failed {
 		if err := t.leaveBehind(o.ID, o.store); err != nil || !o.store {

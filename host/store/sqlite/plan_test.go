@@ -51,6 +51,11 @@ var hot = map[string]struct{ query, want string }{
 	"list keys":            {listKV + pageKV, "SEARCH kv USING INDEX sqlite_autoindex_kv_1 (tenant=? AND plugin=? AND key>?)"},
 	"list a range":         {listKV + boundKV + pageKV, "SEARCH kv USING INDEX sqlite_autoindex_kv_1 (tenant=? AND plugin=? AND key>? AND key<?)"},
 	"count keys":           {countKV, "SEARCH kv USING INDEX sqlite_autoindex_kv_1 (tenant=? AND plugin=?)"},
+	"idempotency key":      {selectKey, "SEARCH i USING PRIMARY KEY (tenant=? AND key=?)"},
+	"join":                 {selectJoined, "SEARCH c USING INDEX sqlite_autoindex_conversation_1 (id=?)"},
+	"item":                 {selectItem, "SEARCH i USING INDEX sqlite_autoindex_conversation_item_2 (conversation=? AND id=?)"},
+	"newest items":         {selectNewest, "SEARCH conversation_item USING INDEX sqlite_autoindex_conversation_item_1 (conversation=? AND seq<?)"},
+	"oldest items":         {selectOldest, "SEARCH conversation_item USING INDEX sqlite_autoindex_conversation_item_1 (conversation=? AND seq>?)"},
 	"expired keys":         {removeExpiredKV, "SEARCH kv USING COVERING INDEX kv_expired (expires_at<?)"},
 }
 

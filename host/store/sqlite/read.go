@@ -14,19 +14,21 @@ import (
 
 const selectRequest = `
 select l.tenant, l.model, r.path, r.tier, r.stream, r.background, r.store, r.realtime, r.state, r.attempt, r.failures,
-	r.reaps, coalesce(r.worker, 0), coalesce((select e.model from lane e where e.id = r.escalated), ''), r.class, r.code, r.created, r.started, r.finished, r.not_before, r.deadline
+	r.reaps, coalesce(r.worker, 0), coalesce((select e.model from lane e where e.id = r.escalated), ''), r.class, r.code, r.created, r.started, r.finished, r.not_before, r.deadline, r.batch, coalesce(r.line, 0)
 from request r join lane l on l.id = r.lane
 where r.id = ?1 and r.deleted = 0 and (?2 = '' or l.tenant = ?2)`
 
 func record(q reader, tenant string, id queue.ID) (store.Record, error) {
 	r := store.Record{ID: id}
 	var created, started, finished, notBefore, deadline sql.NullInt64
+	var batch []byte
 	err := q.one(selectRequest, []any{id[:], tenant}, &r.Tenant, &r.Model, &r.Path, &r.Tier, &r.Stream, &r.Background, &r.Store,
 		&r.Realtime, &r.State, &r.Attempt, &r.Failures, &r.Reaps, &r.Worker, &r.Escalated, &r.Class, &r.Code,
-		&created, &started, &finished, &notBefore, &deadline)
+		&created, &started, &finished, &notBefore, &deadline, &batch, &r.Line)
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.Record{}, fmt.Errorf("request %s: %w", id, queue.ErrNotFound)
 	}
+	copy(r.Batch[:], batch)
 	r.Created, r.Started, r.Finished, r.NotBefore, r.Deadline = at(created), at(started), at(finished), at(notBefore), at(deadline)
 	return r, err
 }

@@ -9,26 +9,44 @@ import (
 )
 
 const insertRequest = `
-insert into request (id, lane, path, tier, stream, background, store, realtime, state, ord, deadline, attempt, worker, created, started)
-values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?14, ?10, ?11, ?12, ?13, iif(?8, ?13, null))`
+insert into request (id, lane, path, tier, stream, background, store, realtime, state, ord, deadline, attempt, worker, created, started, secret, batch, line)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?14, ?10, ?11, ?12, ?13, iif(?8, ?13, null), ?15, ?16, ?17)`
 
-func (t *tx) insert(n *queue.New, o owner) error {
-	deadline, ord := t.later(n.DeadlineIn), t.now+queue.Patience.Milliseconds()
-	if deadline != nil {
-		ord = deadline.(int64)
+func (t *tx) insert(w *store.Write, o owner) error {
+	n := w.Insert
+	created := t.now - w.Took.Milliseconds()
+	deadline, ord := any(nil), created+queue.Patience.Milliseconds()
+	if n.DeadlineIn != 0 {
+		ord = created + ceilMillis(n.DeadlineIn)
+		deadline = ord
+	}
+	var batch, line any
+	if n.Batch != (queue.ID{}) {
+		batch, line = n.Batch[:], n.Line
 	}
 	_, err := t.exec(insertRequest, o.ID[:], o.lane, n.Path, n.Tier, n.Stream, n.Background, n.Store, n.Worker != 0,
-		o.State, deadline, o.Attempt, o.worker, t.now, ord)
+		o.State, deadline, o.Attempt, o.worker, created, ord, n.Secret, batch, line)
 	if err != nil {
 		return err
 	}
-	if _, err := t.exec(`insert into body (request, data) values (?, ?)`, o.ID[:], blob(n.Body)); err != nil {
+	if err := t.putKey(n, w.Key); err != nil {
 		return err
 	}
-	if n.Worker != 0 {
+	if err := t.hold(o.ID, w.Join); err != nil {
+		return err
+	}
+	if !o.recorded || n.Store {
+		if _, err := t.exec(`insert into body (request, data) values (?, ?)`, o.ID[:], blob(n.Body)); err != nil {
+			return err
+		}
+	}
+	switch {
+	case n.Worker == 0:
+		return t.wake(o.lane, ord)
+	case o.worker.Valid:
 		return t.occupy(o.seat, 1)
 	}
-	return t.wake(o.lane, ord)
+	return nil
 }
 
 const upsertStep = `

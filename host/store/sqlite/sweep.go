@@ -70,7 +70,7 @@ func (t *tx) moved(query string, args ...any) ([]moved, error) {
 }
 
 const expireRequests = `
-update request set state = 13, finished = ?1, not_before = null, class = 'deadline', code = 'expired'
+update request set state = 13, finished = ?1, not_before = null, class = 'deadline', code = 'expired', secret = null
 where id in (
 	select id from request where deadline is not null and state in (0, 3) and deadline <= ?1
 	order by deadline limit ?2)
@@ -138,7 +138,7 @@ const (
 	removeDeleted  = `delete from request where id = ? and deleted = 1`
 	reapedWaiting  = `update request set escalated = null, not_before = ?2 where id = ?1`
 	reapedFailed   = `
-update request set escalated = null, finished = ?2, class = 'worker_lost', code = 'worker_lost'
+update request set escalated = null, finished = ?2, class = 'worker_lost', code = 'worker_lost', secret = null
 where id = ?1`
 )
 

@@ -191,7 +191,7 @@ update request set state = iif(?4, 2, 1), started = iif(?4, coalesce(started, ?5
 	attempt = attempt + 1, worker = ?2, escalated = ?3, not_before = null
 where id = ?1 and state = 0
 returning path, tier, stream, background, store, realtime, attempt, state, failures, reaps, created,
-	(select data from body where request = ?1)`
+	(select data from body where request = ?1), secret`
 
 // claimRow claims one request, for the model of another lane unless by is nil.
 func (c *claiming) claimRow(k candidate, r, by *room) (queue.Claim, error) {
@@ -202,7 +202,7 @@ func (c *claiming) claimRow(k candidate, r, by *room) (queue.Claim, error) {
 	}
 	var created sql.NullInt64
 	err := c.one(claimRequest, []any{k.id[:], c.Worker, escalated, c.Start, c.now}, &claim.Path, &claim.Tier, &claim.Stream, &claim.Background,
-		&claim.Store, &claim.Realtime, &claim.Attempt, &claim.State, &claim.Failures, &claim.Reaps, &created, &claim.Body)
+		&claim.Store, &claim.Realtime, &claim.Attempt, &claim.State, &claim.Failures, &claim.Reaps, &created, &claim.Body, &claim.Secret)
 	if err != nil {
 		return claim, err
 	}

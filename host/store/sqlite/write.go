@@ -30,6 +30,9 @@ func (d *driver) Write(ctx context.Context, writes []store.Write) ([]error, erro
 // that can refuse it is asked before anything is changed, so that no savepoint
 // is needed.
 func (t *tx) write(w *store.Write) (refused, err error) {
+	if w.Rowless {
+		return nil, t.putUsage(w)
+	}
 	o, refused, err := t.admit(w)
 	if err != nil {
 		return nil, err
@@ -43,8 +46,9 @@ func (t *tx) write(w *store.Write) (refused, err error) {
 }
 
 func (t *tx) apply(w *store.Write, o owner) error {
+	w = w.Lasting()
 	if w.Insert != nil {
-		if err := t.insert(w.Insert, o); err != nil {
+		if err := t.insert(w, o); err != nil {
 			return err
 		}
 	}
@@ -60,6 +64,9 @@ func (t *tx) apply(w *store.Write, o owner) error {
 		return err
 	}
 	if err := t.putKV(o.tenant, w.KV); err != nil {
+		return err
+	}
+	if err := t.appendItems(o.tenant, w.Append); err != nil {
 		return err
 	}
 	switch {

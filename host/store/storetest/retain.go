@@ -16,6 +16,7 @@ var retainCases = []testCase{
 	{"RetentionKeepsWhatIsYoung", testRetainYoung},
 	{"RetentionOfOldDays", testRetainDays},
 	{"RetentionInBatches", testRetainBatches},
+	{"RetentionKeepsLinesOfBatches", testRetainLines},
 }
 
 // retain sweeps, and keeps nothing, until so many requests were removed.
@@ -209,4 +210,24 @@ func testRetainBatches(h *harness) {
 	if s := h.stats(); s.States[queue.Completed] != 0 || s.States[queue.Pending] != 1 {
 		h.Errorf("states: got %v", s.States)
 	}
+}
+
+// testRetainLines: what a batch needs for its files stays until it was settled.
+func testRetainLines(h *harness) {
+	b, ids := h.runningBatch(2)
+	w := h.worker()
+	for range 2 {
+		h.must(complete(h.start(h.claim(w)).Fence()))
+	}
+	other := h.running(w)
+	h.must(complete(other.Fence()))
+	h.retain(9, 1)
+	for _, id := range ids {
+		h.wantState(id, queue.Completed)
+	}
+	b.State = store.BatchFinalizing
+	b = h.step(store.BatchStep{Batch: b, Again: time.Hour})
+	b.State, b.Settled = store.BatchCompleted, true
+	h.step(store.BatchStep{Batch: b})
+	h.retain(9, 2)
 }

@@ -16,8 +16,8 @@ import (
 //	U7   an outcome persisted by nobody: here for every class; the stages in host/processor
 //	U8   results outlive an outage: host/store, TestU8…
 //	U10  reaping in a task of its own: host/claimer sweeps beside claiming; here with full lanes
-//	U12  a map that grows by batch: no store keeps one; Held is what names the worker, see U9
-//	U14  counting every batch again and again: there are no batches to finalize
+//	U12  a map that grows by batch: host/batch, TestU12…; Held is what names the worker, see U9
+//	U14  counting every batch again and again: here in batchrace.go, and host/batch, TestU14…
 //	U17  no drain, jitter or Retry-After: host/claimer and host/policy; fairness and limits here, in fair.go and gate.go
 //	U19  cancel of what was never filled: a request and its body are one insert; here
 //	U20  a lease shorter than the work: leases are renewed by beat; the claimer's options are checked in host/claimer

@@ -19,7 +19,9 @@ func Run(t *testing.T, open func(t *testing.T) store.Driver) {
 		writeCases, stepCases, kvCases, kvLifeCases, readCases,
 		claimCases, beginCases, fairCases, urgentCases, wakeCases,
 		capCases, gateCases, gateFireCases, reserveCases, parkCases, escalateCases, targetCases,
+		fileCases, batchCases,
 		sweepCases, retainCases, inspectCases, raceCases, fenceCases, seedCases, modelCases,
+		onceCases, secretCases, talkCases, talkRaceCases, talkModelCases,
 	})
 }
 
@@ -27,7 +29,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Driver) {
 // matters: for a driver that has more than one.
 func Modes(t *testing.T, open func(t *testing.T) store.Driver) {
 	t.Helper()
-	run(t, open, [][]testCase{writeCases, stepCases, readCases, claimCases, capCases, gateFireCases, sweepCases, raceCases, modelCases})
+	run(t, open, [][]testCase{writeCases, stepCases, readCases, claimCases, capCases, gateFireCases, sweepCases, raceCases, modelCases, onceCases, secretCases, talkCases})
 }
 
 func run(t *testing.T, open func(t *testing.T) store.Driver, groups [][]testCase) {
