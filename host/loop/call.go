@@ -16,51 +16,53 @@ import (
 // call is one try of a tool call, the model's or a tool's: what a toolset is
 // given to run it with.
 type call struct {
-	run   *run
-	up    *call // whose tool made it; nil: the model did
+	chain *chain // of the model that called it, or called its callers
+	kit   *kit
+	up    *call // whose tool made it, or whose agent; nil: the root's model did
 	tool  response.ServerTool
-	depth int
+	depth int // tools, not agents, that wait for it
 
-	mu   *sync.Mutex   // one for a call of the model's and all below it
+	mu   *sync.Mutex   // one for a call of the root's model and all below it
 	step response.Step // as stored
+	left store.Write   // what calls that were stopped below it left to be written
 }
 
 // call returns the next try of a model's tool call.
-func (r *run) call(s response.Step) *call {
-	return &call{run: r, tool: r.tool(s), mu: &sync.Mutex{}, step: s}
-}
-
-// tool returns the tool of a step, which names it by plugin and bare name.
-func (r *run) tool(s response.Step) response.ServerTool {
-	for _, t := range r.tools {
-		if t.Plugin == s.Plugin && t.Tool == s.Tool {
-			return t
-		}
+func (c *chain) call(s response.Step) *call {
+	t := &call{chain: c, kit: c.kit, up: c.up, tool: c.kit.of(s), mu: &sync.Mutex{}, step: s}
+	if c.up != nil {
+		t.mu, t.depth = c.up.mu, c.up.depth
 	}
-	return response.ServerTool{Offer: response.Offer{Plugin: s.Plugin, Tool: s.Tool}}
+	return t
 }
 
 // do runs the try within ctx and the tool's own time.
 func (c *call) do(ctx context.Context) result {
-	r := c.run
 	if c.tool.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.tool.Timeout)
 		defer cancel()
 	}
-	begun := c.begun()
+	if c.tool.Agent != nil {
+		return c.descend(ctx)
+	}
+	r, begun := c.chain.run, c.begun()
 	info := abi.CallInfo{
 		ResponseID: "resp_" + r.claim.ID.String(), Step: begun.Key(), Attempt: r.claim.Attempt,
-		IdempotencyKey: begun.IdempotencyKey(r.claim.ID), Tenant: r.claim.Tenant, Model: r.claim.Model,
+		IdempotencyKey: begun.IdempotencyKey(r.claim.ID), Tenant: r.claim.Tenant, Model: c.chain.claim.Model,
 	}
 	if end, ok := ctx.Deadline(); ok {
 		info.DeadlineInMS = max(1, time.Until(end).Milliseconds())
 	}
-	out := r.set.Call(ctx, ToolCall{
-		Tool: c.tool, Arguments: begun.Input, Info: info, Depth: c.depth, Effect: c.effect, Nested: c,
-	})
-	res := result{step: c.begun()}
-	if r.ctx.Err() != nil && out.Class != queue.OK {
+	t := ToolCall{Tool: c.tool, Arguments: begun.Input, Info: info, Depth: c.depth, Effect: c.effect, Nested: c}
+	var out ToolResult
+	if c.tool.Remote {
+		out = r.callRemote(ctx, t)
+	} else {
+		out = c.kit.set.Call(ctx, t)
+	}
+	res := result{step: c.begun(), left: c.kept()}
+	if c.chain.ctx.Err() != nil && out.Class != queue.OK {
 		res.stopped = true
 		return res
 	}
@@ -75,7 +77,6 @@ func (c *call) ended(res result, out ToolResult) result {
 	if out.Generation != "" {
 		s.Generation = out.Generation
 	}
-	res.receipt = response.ToolReceipt{Output: out.Output}
 	if out.Class == queue.OK {
 		s.State, s.Class, res.kv = response.Completed, queue.OK, out.KV
 		return res
@@ -108,22 +109,36 @@ func (c *call) begun() response.Step {
 	return c.step
 }
 
-// effect is ToolCall.Effect. What a nested call does its callers did too.
-func (c *call) effect(ctx context.Context) error {
+// keep keeps what a stopped call left.
+func (c *call) keep(w store.Write) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.run.held(ctx); err != nil {
+	add(&c.left, w)
+}
+
+func (c *call) kept() store.Write {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.left
+}
+
+// effect is ToolCall.Effect. What a nested call does its callers did too.
+func (c *call) effect(ctx context.Context) error {
+	r := c.chain.run
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := r.held(ctx); err != nil {
 		return err
 	}
 	began := c.unmarked()
 	if len(began) == 0 {
 		return nil
 	}
-	if err := c.run.record(ctx, store.Write{Steps: began}); err != nil {
+	if err := r.record(ctx, store.Write{Steps: began}); err != nil {
 		return err
 	}
 	c.mark()
-	return c.run.held(ctx)
+	return r.held(ctx)
 }
 
 // unmarked returns the call's step and those of its callers that have begun no

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/casemate/casemate/host/policy"
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/store"
+	"github.com/casemate/casemate/host/translate"
 	"github.com/casemate/casemate/host/upstream"
 	"github.com/casemate/casemate/sdk/abi"
 )
@@ -34,10 +36,15 @@ type UpstreamCall struct {
 	Fare     Fare
 	// Say says the call in the words of a kind of API. It is asked once for each
 	// target that is called, so what its last Said gathered is that target's
-	// answer. An error is a HostError: no target is called.
-	Say   func(kind upstream.Kind) (Said, error)
-	Key   string // idempotency key
-	Tried []abi.Tried
+	// answer. A *translate.Unsupported leaves it to the targets of another kind;
+	// where there is none the failure is the client's, a 400. Any other error is a
+	// HostError: no target is called.
+	Say func(kind upstream.Kind) (Said, error)
+	// Serves reports why targets of a kind cannot serve the call, as Say would;
+	// those are no candidates. nil: all kinds can.
+	Serves func(kind upstream.Kind) error
+	Key    string // idempotency key
+	Tried  []abi.Tried
 }
 
 // Said is a call as one kind of API has it.
@@ -72,7 +79,8 @@ type CallFailure struct {
 	Class      queue.Class
 	Status     int
 	Code       string
-	Message    string        // of a policy's rejection; else ""
+	Message    string        // of a policy's rejection, or of what no target can say; else ""
+	Param      string        // of the client's request, where it is to blame; else ""
 	RetryAfter time.Duration // < 0: not said
 	Rejected   bool          // by the route policy: final
 }
@@ -85,9 +93,13 @@ func (r UpstreamResult) NoRoom(realtime bool, tries int) bool {
 
 // Do makes the call.
 func (c *Caller) Do(ctx context.Context, u UpstreamCall) UpstreamResult {
+	candidates, cannot := c.candidates(u)
+	if len(candidates) == 0 && cannot != nil {
+		return UpstreamResult{Failure: unsaid(cannot)}
+	}
 	q := abi.RouteQuestion{
 		V: abi.Version, NowMS: time.Now().UnixMilli(), Seed: Seed(), Request: u.Info,
-		Candidates: c.Upstream.Candidates(u.Info.Model), Tried: u.Tried,
+		Candidates: candidates, Tried: u.Tried,
 	}
 	answer, d := c.Policy.Route(ctx, q)
 	res := UpstreamResult{Decision: store.Decision{
@@ -111,6 +123,34 @@ func (c *Caller) Do(ctx context.Context, u UpstreamCall) UpstreamResult {
 	return res
 }
 
+// candidates returns the targets that can serve the call; cannot: why the last
+// one of the others cannot.
+func (c *Caller) candidates(u UpstreamCall) (all []abi.Candidate, cannot error) {
+	all = c.Upstream.Candidates(u.Info.Model)
+	if u.Serves == nil {
+		return all, nil
+	}
+	all = slices.DeleteFunc(all, func(t abi.Candidate) bool {
+		err := u.Serves(c.Upstream.Kind(t.Target))
+		if err != nil {
+			cannot = err
+		}
+		return err != nil
+	})
+	return all, cannot
+}
+
+// unsaid is the failure of a call that cannot be said to a target.
+func unsaid(err error) *CallFailure {
+	var u *translate.Unsupported
+	if !errors.As(err, &u) {
+		return &CallFailure{Class: queue.HostError, Status: 500, RetryAfter: -1}
+	}
+	return &CallFailure{
+		Class: queue.UpstreamStatus, Status: 400, Code: u.Code, Message: u.Message, Param: u.Param, RetryAfter: -1,
+	}
+}
+
 // Good says that the answer to a call of model was of use, so that a retry was
 // no load in vain.
 func (c *Caller) Good(f Fare, model string) {
@@ -126,8 +166,15 @@ func (c *Caller) walk(ctx context.Context, u UpstreamCall, route abi.RouteAnswer
 	for _, target := range route.Targets {
 		said, err := u.Say(c.Upstream.Kind(target))
 		if err != nil {
-			res.Failure = &CallFailure{Class: queue.HostError, Status: 500, RetryAfter: -1}
-			return
+			failure := unsaid(err)
+			if failure.Class == queue.HostError {
+				res.Failure = failure
+				return
+			}
+			if !res.Called && res.Target == "" { // what a target said of itself says more
+				res.Failure = failure
+			}
+			continue
 		}
 		reply, err := c.Upstream.Do(ctx, upstream.Call{
 			Target: target, Model: u.Info.Model, Path: said.Path, Body: said.Body, IdempotencyKey: u.Key,

@@ -30,7 +30,7 @@ func (r *rig) takenOver(began <-chan struct{}) store.Record {
 	n, events := r.brief(`{"model":"m","input":"hello","background":true}`)
 	l := r.hub.Listen(n.ID, -1)
 	defer l.Close()
-	if err := r.claimer.Enqueue(r.Context(), n, events); err != nil {
+	if err := r.claimer.Enqueue(r.Context(), store.Write{Insert: &n, Events: events}); err != nil {
 		r.Fatal(err)
 	}
 	<-began
@@ -256,7 +256,7 @@ func TestFirstEffectIsFenced(t *testing.T) {
 		return stopped(ctx) // which the refusal ends
 	}
 	n, events := r.brief(simple)
-	run, err := r.claimer.Submit(t.Context(), n, events)
+	run, err := r.claimer.Submit(t.Context(), store.Write{Insert: &n, Events: events})
 	if err != nil {
 		t.Fatal(err)
 	}

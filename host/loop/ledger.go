@@ -1,68 +1,28 @@
 package loop
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/casemate/casemate/host/response"
 )
 
-// ledger keeps the steps of nested calls, which other goroutines than the run's
-// make, and counts all steps of the response toward its caps.
+// ledger is the chain of a response: the steps of all its scopes, and the count
+// of them that its caps are held against. The goroutines of a run share it.
 type ledger struct {
 	caps response.Caps
 
-	mu    sync.Mutex
-	steps []response.Step // of all scopes but ""
-	// Of the response, and of its nested calls alone.
-	all, nested tally
+	mu     sync.Mutex
+	scopes map[string][]response.Step // each by ordinal
 }
 
-// tally counts steps, and of them the tool calls that were not skipped.
-type tally struct{ steps, calls int }
-
-func (t *tally) add(s response.Step) {
-	t.steps++
-	if s.Kind == response.ToolCall && s.State != response.Skipped {
-		t.calls++
-	}
+func newLedger(caps response.Caps, steps []response.Step) *ledger {
+	l := &ledger{caps: caps, scopes: map[string][]response.Step{}}
+	l.put(steps...)
+	return l
 }
 
-func newLedger(caps response.Caps) *ledger { return &ledger{caps: caps} }
-
-// count takes a new step into account.
-func (l *ledger) count(s response.Step) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.add(s)
-}
-
-func (l *ledger) add(s response.Step) {
-	l.all.add(s)
-	if s.Scope != "" {
-		l.nested.add(s)
-	}
-}
-
-// reserve counts a new step if there is room for it.
-func (l *ledger) reserve(s response.Step) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.caps.Room(l.all.steps, l.all.calls) {
-		return false
-	}
-	l.add(s)
-	return true
-}
-
-// counts returns how many steps nested calls have, and how many of those were
-// not skipped.
-func (l *ledger) counts() (steps, calls int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.nested.steps, l.nested.calls
-}
-
-// put replaces steps of nested calls, or adds them.
+// put replaces steps, or adds them.
 func (l *ledger) put(steps ...response.Step) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -72,26 +32,92 @@ func (l *ledger) put(steps ...response.Step) {
 }
 
 func (l *ledger) putOne(s response.Step) {
-	for i := range l.steps {
-		if l.steps[i].Scope == s.Scope && l.steps[i].Ordinal == s.Ordinal {
-			l.steps[i] = s
-			return
-		}
+	i, found := l.find(s)
+	if found {
+		l.scopes[s.Scope][i] = s
+		return
 	}
-	l.steps = append(l.steps, s)
+	l.scopes[s.Scope] = slices.Insert(l.scopes[s.Scope], i, s)
 }
 
-// of returns the steps of a scope.
+func (l *ledger) find(s response.Step) (int, bool) {
+	return slices.BinarySearchFunc(l.scopes[s.Scope], s.Ordinal, func(o response.Step, n int) int { return o.Ordinal - n })
+}
+
+// of returns the steps of a scope, by ordinal.
 func (l *ledger) of(scope string) []response.Step {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var all []response.Step
-	for _, s := range l.steps {
-		if s.Scope == scope {
-			all = append(all, s)
+	return slices.Clone(l.scopes[scope])
+}
+
+// plan asks what comes next in the scope of v, and counts the new steps of the
+// answer: no two chains both take what is the last of a cap.
+func (l *ledger) plan(v response.View) response.Plan {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v.Steps, v.Caps = l.scopes[v.Scope], l.caps
+	others := l.count(func(scope string) bool { return scope != v.Scope })
+	v.NestedSteps, v.NestedCalls = others.steps, others.calls
+	v.NestedModels, v.NestedUsage = others.models, others.usage
+	p := response.Next(v)
+	for _, steps := range [][]response.Step{p.Settle, p.Run, p.Record} {
+		for _, s := range steps {
+			if _, known := l.find(s); !known {
+				l.putOne(s)
+			}
 		}
 	}
-	return all
+	return p
+}
+
+// reserve adds the new step of a nested call if there is room for it.
+func (l *ledger) reserve(s response.Step) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.count(func(string) bool { return true })
+	if !l.caps.Room(all.steps, all.calls) {
+		return false
+	}
+	l.putOne(s)
+	return true
+}
+
+// usage is what all scopes but one used; "-" is none of them.
+func (l *ledger) usage(except string) response.Usage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.count(func(scope string) bool { return scope != except }).usage
+}
+
+// none is the name of no scope.
+const none = "-"
+
+// tally counts steps: tool calls are those that were not skipped.
+type tally struct {
+	steps, calls, models int
+	usage                response.Usage
+}
+
+// count counts the steps of some scopes; l.mu is held.
+func (l *ledger) count(in func(scope string) bool) tally {
+	var t tally
+	for scope, steps := range l.scopes {
+		if !in(scope) {
+			continue
+		}
+		for _, s := range steps {
+			t.steps++
+			t.usage = t.usage.Add(s.Usage)
+			switch {
+			case s.Kind == response.ModelCall:
+				t.models++
+			case s.Kind == response.ToolCall && s.State != response.Skipped:
+				t.calls++
+			}
+		}
+	}
+	return t
 }
 
 // settle returns s and, if it is a settled tool call, what is open below it,
@@ -102,5 +128,9 @@ func (l *ledger) settle(s response.Step) []response.Step {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append([]response.Step{s}, response.CloseNested(s, l.steps)...)
+	closed := []response.Step{s}
+	for _, steps := range l.scopes {
+		closed = append(closed, response.CloseNested(s, steps)...)
+	}
+	return closed
 }

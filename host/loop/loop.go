@@ -153,7 +153,15 @@ type Options struct {
 	Caps        response.Caps
 	MaxFailures int           // retries a request may spend, 5
 	InPlace     time.Duration // a retry of queued work within this waits here, 2 s; a longer one gives the slot back
-	Logger      hclog.Logger
+	// Remotes reaches the servers of a brief; nil: none of them can be reached.
+	Remotes    Remotes
+	ListWithin time.Duration // how long a server may take to list its tools, 10 s
+	CallWithin time.Duration // how long one of its calls may take, 60 s
+	// Check holds a call's arguments against the JSON Schema of an agent; the
+	// text of its error is for the model. nil: only that they are an object is
+	// checked.
+	Check  func(schema json.RawMessage, arguments []byte) error
+	Logger hclog.Logger
 	// Live reports whether this host's lease has time left, by its own clock: a
 	// context that ends with the lease may end late on a busy host. nil: only
 	// the context is asked.
@@ -178,6 +186,12 @@ func New(s Store, c *Caller, t Tools, hub *stream.Hub, o Options) *Loop {
 	if o.InPlace <= 0 {
 		o.InPlace = 2 * time.Second
 	}
+	if o.ListWithin <= 0 {
+		o.ListWithin = 10 * time.Second
+	}
+	if o.CallWithin <= 0 {
+		o.CallWithin = time.Minute
+	}
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
@@ -195,130 +209,7 @@ func (l *Loop) Process(ctx context.Context, c queue.Claim) (store.Ending, error)
 		return store.Ending{}, err
 	}
 	defer r.close()
-	e, err := r.drive()
+	e, err := r.end(r.root.drive())
 	r.left = err == nil
 	return e, err
 }
-
-// open rebuilds the state of a response from its claim: from nothing on the
-// first attempt, from the stored chain and event log on a later one.
-func (l *Loop) open(ctx context.Context, c queue.Claim) (*run, error) {
-	brief, err := response.DecodeBrief(c.Body)
-	if err != nil {
-		return nil, err
-	}
-	r := &run{
-		loop: l, claim: c, brief: brief, began: time.Now(),
-		results: make(chan result), tools: map[string]response.ServerTool{},
-		tries: map[int]*tries{}, nested: newLedger(l.opt.Caps),
-	}
-	var rec store.Record
-	if c.Attempt > 1 {
-		rec, err = l.store.Get(ctx, c.Tenant, c.ID, store.Parts{Steps: true, Events: true, Decisions: true})
-		if err != nil {
-			return nil, err
-		}
-	}
-	r.set = l.tools.Resolve(c.Tenant, brief.Offers)
-	for _, t := range r.set.Tools() {
-		r.tools[t.Name] = t
-	}
-	r.ctx, r.cancel = context.WithCancelCause(ctx)
-	r.out = newEmitter(r.ctx, l.store, l.hub.Open(c.ID, c.Store), c, r.cancel)
-	if err := r.restore(rec); err != nil {
-		r.close()
-		return nil, err
-	}
-	return r, nil
-}
-
-// restore brings the steps and the stream to where the last attempt left them.
-func (r *run) restore(rec store.Record) error {
-	for _, s := range rec.Steps {
-		r.nested.count(s)
-		if s.Scope == "" {
-			r.steps = append(r.steps, s)
-			if s.State == response.Running { // its try ended with its worker: no failure of its upstream
-				r.triesOf(s.Ordinal).free = true
-			}
-			continue
-		}
-		r.nested.put(s)
-	}
-	r.remember(rec.Decisions)
-	if len(rec.Events) == 0 {
-		r.stream = response.NewStream(r.claim.ID, r.claim.ID.Time(), r.brief.Request, r.set.Tools())
-		created := r.stream.Created(!r.claim.Realtime)
-		if r.claim.Store { // they were written with the row
-			r.out.publish(created)
-		} else {
-			r.emit(created)
-		}
-	} else {
-		s, err := response.Restore(rec.Events)
-		if err != nil {
-			return err
-		}
-		s.Resume(r.brief.Request, r.set.Tools())
-		s.Rebuild(r.steps)
-		r.stream = s
-	}
-	r.emit(r.stream.Started())
-	if r.modelInFlight() {
-		r.emit(r.stream.Interrupted())
-	}
-	return nil
-}
-
-// remember rebuilds what earlier attempts' retry decisions tell of each step's
-// tries, so that backoff goes on growing.
-func (r *run) remember(decisions []store.Decision) {
-	for _, d := range decisions {
-		if d.Kind != abi.KindRetry {
-			continue
-		}
-		var q abi.RetryQuestion
-		var a abi.RetryAnswer
-		if json.Unmarshal(d.Question, &q) != nil || json.Unmarshal(d.Answer, &a) != nil {
-			continue
-		}
-		for _, s := range r.steps {
-			if s.Key() == d.Step {
-				t := r.triesOf(s.Ordinal)
-				t.history = append(t.history, abi.HistoryTry{Class: q.Outcome.Class, Status: q.Outcome.Status, DelayMS: a.DelayMS})
-			}
-		}
-	}
-}
-
-// modelInFlight reports whether the last owner left a model call unsettled.
-func (r *run) modelInFlight() bool {
-	for _, s := range r.steps {
-		if s.Kind == response.ModelCall && !s.Settled() {
-			return true
-		}
-	}
-	return false
-}
-
-// info is what policies learn of the request. Its model is the one that serves
-// this attempt, as the targets are.
-func (r *run) info() abi.RequestInfo {
-	q := r.brief.Request
-	i := abi.RequestInfo{
-		ID: r.claim.ID.String(), Tenant: r.claim.Tenant, Path: r.claim.Path, Model: r.claim.Served(),
-		Tier: r.claim.Tier, Stream: q.Stream, Queued: !r.claim.Realtime, Failures: r.claim.Failures + r.pending.Failures,
-		AgeMS: r.age().Milliseconds(), InputBytes: int64(len(r.claim.Body)), Modalities: []string{"text"},
-		ToolCount: len(q.Functions) + len(r.tools), Metadata: q.Metadata,
-	}
-	if q.MaxOutputTokens != nil {
-		i.MaxOutputTokens = *q.MaxOutputTokens
-	}
-	if end, ok := r.ctx.Deadline(); ok {
-		i.DeadlineInMS = max(1, time.Until(end).Milliseconds())
-	}
-	return i
-}
-
-// age is how long ago the request was created.
-func (r *run) age() time.Duration { return r.claim.Age + time.Since(r.began) }

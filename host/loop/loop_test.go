@@ -329,7 +329,7 @@ func TestQueuedRetryWaits(t *testing.T) {
 	n, events := r.brief(`{"model":"m","input":"hello","background":true}`)
 	l := r.hub.Listen(n.ID, -1)
 	defer l.Close()
-	if err := r.claimer.Enqueue(t.Context(), n, events); err != nil {
+	if err := r.claimer.Enqueue(t.Context(), store.Write{Insert: &n, Events: events}); err != nil {
 		t.Fatal(err)
 	}
 	heard := r.events(l)
@@ -396,7 +396,7 @@ func TestStalledListener(t *testing.T) {
 	n, events := r.brief(`{"model":"m","input":"hello","stream":true}`)
 	stalled := r.hub.Listen(n.ID, -1)
 	defer stalled.Close()
-	run, err := r.claimer.Submit(t.Context(), n, events)
+	run, err := r.claimer.Submit(t.Context(), store.Write{Insert: &n, Events: events})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,12 +2,16 @@ package loop_test
 
 import (
 	"context"
+	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/casemate/casemate/host/demo"
 	"github.com/casemate/casemate/host/loop"
 	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/response"
 	"github.com/casemate/casemate/host/store"
 )
 
@@ -31,7 +35,11 @@ func TestLostAtEachWrite(t *testing.T) {
 			t.Run(outer+" "+name, func(t *testing.T) {
 				l := newLossy(t, outer, lose)
 				for k, hit := 1, true; hit && !t.Failed(); k++ {
-					hit = l.lostAt(k)
+					var rec store.Record
+					rec, hit = l.lostAt(k)
+					if outer == "outer" && completed(rec, "counts") != 2 {
+						t.Errorf("write %d: counted %d times, want 2", k, completed(rec, "counts"))
+					}
 				}
 			})
 		}
@@ -41,8 +49,7 @@ func TestLostAtEachWrite(t *testing.T) {
 // lossy is a rig whose runs lose their claim at one of their writes.
 type lossy struct {
 	*rig
-	outer string
-	kept  int // bytes that counts has written so far
+	kept int // bytes that counts has written so far
 
 	mu  sync.Mutex
 	all map[queue.ID]*loss
@@ -54,21 +61,9 @@ type loss struct {
 	at, writes int
 }
 
-func newLossy(t *testing.T, outer string, lose func(*rig, queue.Fence)) *lossy {
-	l := &lossy{rig: newRig(t, thenTell(outer+" {}", "side {}"), loop.Options{}), outer: outer, all: map[queue.ID]*loss{}}
-	effects := func(ctx context.Context, c loop.ToolCall) loop.ToolResult {
-		if c.Effect(ctx) != nil {
-			return stopped(ctx)
-		}
-		id, err := queue.ParseID(strings.TrimPrefix(c.Info.ResponseID, "resp_"))
-		l.check(err)
-		l.of(id).run(c)
-		return ok("done")
-	}
-	l.tools.calls["once_first"], l.tools.calls["once_last"], l.tools.calls["side"] = effects, effects, effects
-	l.tools.calls["counts"] = l.counts
-	l.tools.calls["middle"] = l.asks("counts {}", "once_last {}")
-	l.tools.calls[outer] = l.asks("counts {}", "once_first {}", "middle {}")
+// loses makes the first attempts at r's responses lose their claim.
+func loses(r *rig, lose func(*rig, queue.Fence)) *lossy {
+	l := &lossy{rig: r, all: map[queue.ID]*loss{}}
 	l.spy.mu.Lock()
 	defer l.spy.mu.Unlock()
 	l.spy.before = func(w store.Write) {
@@ -85,14 +80,35 @@ func newLossy(t *testing.T, outer string, lose func(*rig, queue.Fence)) *lossy {
 	return l
 }
 
+// effects is a tool with an effect, which is counted for its response.
+func (l *lossy) effects(ctx context.Context, c loop.ToolCall) loop.ToolResult {
+	if c.Effect(ctx) != nil {
+		return stopped(ctx)
+	}
+	l.of(id(c)).run(c)
+	return ok("done")
+}
+
+func newLossy(t *testing.T, outer string, lose func(*rig, queue.Fence)) *lossy {
+	l := loses(newRig(t, thenTell(outer+" {}", "side {}"), loop.Options{}), lose)
+	l.tools.calls["once_first"], l.tools.calls["once_last"], l.tools.calls["side"] = l.effects, l.effects, l.effects
+	l.tools.calls["counts"] = l.counts
+	l.tools.calls["middle"] = l.asks("counts {}", "once_last {}")
+	l.tools.calls[outer] = l.asks("counts {}", "once_first {}", "middle {}")
+	return l
+}
+
 func (l *lossy) of(id queue.ID) *loss {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.all[id]
 }
 
-// lostAt reports whether the first attempt at a response came to its k-th write.
-func (l *lossy) lostAt(k int) bool {
+// lostAt runs a response whose first attempt is lost at its k-th write, and
+// reports whether it came to that many. Whatever happened, the response
+// completes, no step is left open, no once step has more than one effect and
+// what counts has written is what its steps say.
+func (l *lossy) lostAt(k int) (store.Record, bool) {
 	brief, events := l.brief(`{"model":"m","input":"hello","background":true}`)
 	n := &loss{at: k}
 	l.mu.Lock()
@@ -100,7 +116,7 @@ func (l *lossy) lostAt(k int) bool {
 	l.mu.Unlock()
 	listener := l.hub.Listen(brief.ID, -1)
 	defer listener.Close()
-	if err := l.claimer.Enqueue(l.Context(), brief, events); err != nil {
+	if err := l.claimer.Enqueue(l.Context(), store.Write{Insert: &brief, Events: events}); err != nil {
 		l.Fatal(err)
 	}
 	l.events(listener)
@@ -118,7 +134,7 @@ func (l *lossy) lostAt(k int) bool {
 		}
 	}
 	v, _, err := l.store.KVGet(l.Context(), "t", plugin, "n")
-	if err != nil || len(v)-l.kept != counted || counted > 2 || l.outer == "outer" && counted != 2 {
+	if err != nil || len(v)-l.kept != counted || counted > 2 {
 		l.Errorf("write %d: %d steps that count completed, and counted %d, %v", k, counted, len(v)-l.kept, err)
 	}
 	l.kept = len(v)
@@ -129,7 +145,7 @@ func (l *lossy) lostAt(k int) bool {
 			l.Errorf("write %d: %s ran %d times", k, call, runs)
 		}
 	}
-	return n.writes >= k
+	return rec, n.writes >= k
 }
 
 // counts is a tool that adds a byte to what its plugin keeps.
@@ -141,4 +157,110 @@ func (r *rig) counts(ctx context.Context, _ loop.ToolCall) loop.ToolResult {
 	res := ok("counted")
 	res.KV = []store.KVPut{{Plugin: plugin, Key: "n", Value: append(old, '1'), Checked: true, Had: had, Was: old}}
 	return res
+}
+
+// completed counts the steps of a tool that completed.
+func completed(rec store.Record, tool string) int {
+	n := 0
+	for _, s := range rec.Steps {
+		if s.Tool == tool && s.State == response.Completed {
+			n++
+		}
+	}
+	return n
+}
+
+// TestAgentLostAtEachWrite takes a run of agents, and of tools below them, from
+// its owner at each of its writes: what was done is never done again, and the
+// agents go on where they were.
+func TestAgentLostAtEachWrite(t *testing.T) {
+	for name, lose := range losses {
+		t.Run(name, func(t *testing.T) {
+			c := newCrew(t, map[string]demo.Script{
+				"":       thenTell("expert "+asks, "once_side {}"),
+				"expert": thenTell("once_first {}", "counts {}", "middle {}", "deep "+asks),
+				"deep":   thenTell("once_deep {}"),
+			}, loop.Options{})
+			c.agent("expert", "once_first", "counts", "middle", "agents/deep", "once_last")
+			c.agent("deep", "once_deep")
+			c.shown = []string{"agents/expert", "once_side"}
+			l := loses(c.rig, lose)
+			for _, tool := range []string{"once_side", "once_first", "once_last", "once_deep"} {
+				c.tools.calls[tool] = l.effects
+			}
+			c.tools.calls["counts"], c.tools.calls["middle"] = l.counts, l.asks("counts {}", "once_last {}")
+			for k, hit := 1, true; hit && !t.Failed(); k++ {
+				before := len(c.upstream.Requests())
+				var rec store.Record
+				rec, hit = l.lostAt(k)
+				if n := completed(rec, "counts"); n != 2 {
+					t.Errorf("write %d: counted %d times, want 2", k, n)
+				}
+				if n := completed(rec, "expert") + completed(rec, "deep") + completed(rec, "middle"); n != 3 {
+					t.Errorf("write %d: %d of the agents and the tool between them completed, want 3", k, n)
+				}
+				for _, tool := range []string{"once_side", "once_first", "once_last", "once_deep"} {
+					if s := rec.Steps[slices.IndexFunc(rec.Steps, func(s response.Step) bool { return s.Tool == tool })]; s.State != response.Completed && s.State != response.Abandoned {
+						t.Errorf("write %d: %s is %s", k, tool, s.State)
+					}
+				}
+				if n := len(c.upstream.Requests()) - before; n < 6 || n > 8 {
+					t.Errorf("write %d: %d calls of models, want 6 and those that were lost", k, n)
+				}
+			}
+		})
+	}
+}
+
+// TestRemoteLostAtEachWrite does so with a run that lists the tools of two
+// servers and calls them, one of them with the client's approval.
+func TestRemoteLostAtEachWrite(t *testing.T) {
+	for name, lose := range losses {
+		t.Run(name, func(t *testing.T) {
+			m := &remotes{list: map[string]func(context.Context) ([]response.RemoteTool, error){
+				"maps": lists("once_find", "once_ask"), "docs": lists("once_read"),
+			}}
+			r := newRig(t, func(_ int, req demo.Request) demo.Turn {
+				if outs := told(req.Body); len(outs) > 1 {
+					return demo.Turn{Text: "told"}
+				}
+				return demo.Turn{Calls: calls("once_find {}", "once_read {}")}
+			}, loop.Options{Remotes: m})
+			server := maps()
+			server.Approval = response.Approval{Named: []string{"once_ask"}}
+			r.refers(server, response.Remote{Label: "docs", URL: "https://docs.example/mcp"}, response.Remote{Label: plugin})
+			refers := r.change
+			r.change = func(j *response.Brief, n *queue.New) {
+				refers(j, n)
+				j.Request.Input = items(t, `{"type":"mcp_approval_request","id":"mcpr_1","server_label":"maps","name":"once_ask","arguments":"{}"}`,
+					`{"type":"mcp_approval_response","approval_request_id":"mcpr_1","approve":true}`)
+			}
+			l := loses(r, lose)
+			m.call = func(ctx context.Context, c loop.ToolCall) loop.ToolResult {
+				l.of(id(c)).run(c)
+				return ok("done")
+			}
+			for k, hit := 1, true; hit && !t.Failed(); k++ {
+				var rec store.Record
+				rec, hit = l.lostAt(k)
+				got := l.object(rec.Result.Body)
+				if n := strings.Count(got.kinds(), "mcp_list_tools"); n != 3 || got.text() != "told" {
+					t.Errorf("write %d: text %q, items %s", k, got.text(), got.kinds())
+				}
+				if n := strings.Count(got.kinds(), "mcp_call:completed") + strings.Count(got.kinds(), "mcp_call:failed"); n != 3 {
+					t.Errorf("write %d: %d calls: %s", k, n, got.kinds())
+				}
+			}
+		})
+	}
+}
+
+// items are input items.
+func items(t *testing.T, raw ...string) []response.Item {
+	t.Helper()
+	var all []response.Item
+	if err := json.Unmarshal([]byte("["+strings.Join(raw, ",")+"]"), &all); err != nil {
+		t.Fatal(err)
+	}
+	return all
 }

@@ -2,8 +2,11 @@ package loop
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
@@ -13,23 +16,23 @@ import (
 // Call implements Nested. The steps of the call, and of those that it makes,
 // are stored under its caller's key.
 func (c *call) Call(ctx context.Context, n int, tool string, arguments []byte) (NestedReply, error) {
-	r := c.run
+	r := c.chain.run
 	if err := r.held(ctx); err != nil {
 		return NestedReply{}, err
 	}
-	if t, ok := r.tools[tool]; c.depth >= response.MaxNesting || ok && c.waits(t) {
+	parent := c.begun()
+	if !c.may(parent, tool) {
 		return NestedReply{}, ErrNestedDenied
 	}
-	parent := c.begun()
 	plan := response.NextNested(response.NestedView{
 		NestedCall: response.NestedCall{Parent: parent, N: n, Tool: tool, Arguments: bytes.Clone(arguments)},
-		Steps:      r.nested.of(parent.Key()), Tools: r.tools, Check: r.set.Check,
+		Steps:      r.ledger.of(parent.Key()), Tools: c.kit.tools, Check: c.kit.check,
 	})
 	next := plan.Run
 	if next == nil {
 		next = plan.Answer
 	}
-	if plan.New && !r.nested.reserve(*next) {
+	if plan.New && !r.ledger.reserve(*next) {
 		return NestedReply{}, ErrNestedBudget
 	}
 	if plan.Answer != nil {
@@ -39,6 +42,21 @@ func (c *call) Call(ctx context.Context, n int, tool string, arguments []byte) (
 		return reply(*plan.Answer), nil
 	}
 	return c.nest(ctx, *plan.Run, plan.Settle)
+}
+
+// may reports whether a tool that runs may call another one: not itself or one
+// that waits for it, not too deep, and not one that its client is to approve.
+func (c *call) may(parent response.Step, tool string) bool {
+	t, ok := c.kit.tools[tool]
+	switch {
+	case c.depth >= response.MaxNesting:
+		return false
+	case !ok:
+		return true // it is told so
+	case t.Agent != nil && strings.Count(parent.Key(), "/") > response.MaxAgentDepth:
+		return false
+	}
+	return !t.Approval && !c.waits(t)
 }
 
 // waits reports whether t is a tool that waits for this call to end.
@@ -62,7 +80,7 @@ func (r *run) settleNested(ctx context.Context, steps []response.Step) error {
 	if len(steps) == 0 {
 		return nil
 	}
-	r.nested.put(steps...)
+	r.ledger.put(steps...)
 	return r.record(ctx, store.Write{Steps: steps})
 }
 
@@ -70,9 +88,9 @@ func (r *run) settleNested(ctx context.Context, steps []response.Step) error {
 // one write with settled steps that it takes the place of. A tool that is not
 // pure is an effect of its caller: a new try of that might not ask for the same.
 func (c *call) nest(ctx context.Context, s response.Step, settle []response.Step) (NestedReply, error) {
-	r := c.run
+	r := c.chain.run
 	for conflicts := 0; ; conflicts++ {
-		inner := &call{run: r, up: c, tool: r.tool(s), depth: c.depth + 1, mu: c.mu}
+		inner := &call{chain: c.chain, kit: c.kit, up: c, tool: c.kit.of(s), depth: c.depth + 1, mu: c.mu}
 		inner.step = s.Begin(r.claim.Attempt, inner.tool)
 		if err := inner.begin(ctx, settle); err != nil {
 			return NestedReply{}, err
@@ -80,7 +98,8 @@ func (c *call) nest(ctx context.Context, s response.Step, settle []response.Step
 		settle = nil
 		res := inner.do(ctx)
 		if res.stopped {
-			return NestedReply{}, context.Cause(r.ctx)
+			c.keep(res.left)
+			return NestedReply{}, fmt.Errorf("loop: %w", cmp.Or(context.Cause(c.chain.ctx), context.Cause(ctx)))
 		}
 		err := r.endNested(res, res.kv)
 		if errors.Is(err, store.ErrConflict) {
@@ -109,18 +128,18 @@ func (c *call) begin(ctx context.Context, settle []response.Step) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	steps := append(settle, c.step)
-	c.run.nested.put(steps...)
+	c.chain.run.ledger.put(steps...)
 	effect := c.step.Effects != "pure" || c.step.EffectStarted
 	if effect {
 		steps = append(steps, c.up.unmarked()...)
 	}
-	if err := c.run.record(ctx, store.Write{Steps: steps}); err != nil {
+	if err := c.chain.run.record(ctx, store.Write{Steps: steps}); err != nil {
 		return err
 	}
 	if effect {
 		c.up.mark()
 	}
-	return c.run.held(ctx)
+	return c.chain.run.held(ctx)
 }
 
 // endNested stores how a nested call ended, with what its tool wrote to its
@@ -128,9 +147,12 @@ func (c *call) begin(ctx context.Context, settle []response.Step) error {
 // time left.
 func (r *run) endNested(res result, kv []store.KVPut) error {
 	s := response.EndNested(res.step)
-	err := r.record(r.ctx, store.Write{Steps: []response.Step{s}, KV: kv})
+	w := store.Write{KV: kv}
+	add(&w, res.left)
+	w.Steps = append(w.Steps, r.ledger.settle(s)...)
+	err := r.record(r.ctx, w)
 	if err == nil {
-		r.nested.put(s)
+		r.ledger.put(s)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -36,6 +37,7 @@ type rig struct {
 	tools    *tools
 	policy   *fakePolicy
 	spy      *spy
+	change   func(j *response.Brief, n *queue.New) // of what brief makes; nil: nothing
 }
 
 // spy is the store as the loop sees it, with what it wrote.
@@ -66,17 +68,28 @@ func newRig(t *testing.T, script demo.Script, o loop.Options) *rig {
 	t.Cleanup(srv.Close)
 	up, err := upstream.New(upstream.Config{
 		Upstreams: []upstream.Upstream{{Name: "up", BaseURL: srv.URL()}},
-		Models:    []upstream.Model{{Name: "m", Targets: []upstream.Target{{Upstream: "up", Model: "real"}}}},
+		Models: []upstream.Model{
+			{Name: "m", Targets: []upstream.Target{{Upstream: "up", Model: "real"}}},
+			{Name: "helper", Targets: []upstream.Target{{Upstream: "up", Model: "agent"}}},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	r := rigOn(t, up, o)
+	r.upstream = srv
+	return r
+}
+
+// rigOn is a rig on the models of up.
+func rigOn(t *testing.T, up *upstream.Client, o loop.Options) *rig {
+	t.Helper()
 	driver, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "loop.db"), sqlite.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &rig{
-		T: t, store: store.New(driver, store.Options{}), upstream: srv, models: up,
+		T: t, store: store.New(driver, store.Options{}), models: up,
 		tools: &tools{calls: map[string]func(context.Context, loop.ToolCall) loop.ToolResult{}}, policy: &fakePolicy{},
 	}
 	r.hub = stream.NewHub(r.store, stream.Options{})
@@ -92,6 +105,7 @@ func newRig(t *testing.T, script demo.Script, o loop.Options) *rig {
 	t.Cleanup(func() {
 		stop()
 		worker.Wait()
+		r.tools.released.Wait() // each toolset was let go of
 		end()
 		parts.Wait()
 		r.check(driver.Close())
@@ -117,13 +131,15 @@ func (r *rig) brief(body string) (queue.New, []response.Event) {
 	for name := range r.tools.calls {
 		j.Offers = append(j.Offers, response.Offer{Name: name, Plugin: plugin, Tool: name})
 	}
-	b, err := j.Encode()
-	if err != nil {
-		r.Fatal(err)
-	}
 	n := queue.New{
 		ID: queue.NewID(), Tenant: "t", Model: req.Model, Path: "/v1/responses", Stream: req.Stream,
-		Background: req.Background, Store: req.Store, Body: b,
+		Background: req.Background, Store: req.Store,
+	}
+	if r.change != nil {
+		r.change(&j, &n)
+	}
+	if n.Body, err = j.Encode(); err != nil {
+		r.Fatal(err)
 	}
 	var events []response.Event
 	if n.Store {
@@ -138,7 +154,7 @@ func (r *rig) run(body string) (queue.Outcome, []response.Event, queue.ID) {
 	n, events := r.brief(body)
 	l := r.hub.Listen(n.ID, -1)
 	defer l.Close()
-	run, err := r.claimer.Submit(r.Context(), n, events)
+	run, err := r.claimer.Submit(r.Context(), store.Write{Insert: &n, Events: events})
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -165,7 +181,14 @@ func (r *rig) events(l *stream.Listener) []response.Event {
 			break
 		}
 	}
-	if err := response.Validate(all); err != nil {
+	var v response.Validator
+	for _, e := range all {
+		if err := v.Event(e.Data); err != nil {
+			r.Errorf("stream: event %d: %v: %s", e.Seq, err, names(all))
+			return all
+		}
+	}
+	if err := v.End(); err != nil {
 		r.Errorf("stream: %v: %s", err, names(all))
 	}
 	return all
@@ -284,14 +307,23 @@ func (t *tools) list() []response.ServerTool {
 	return all
 }
 
-func (t *tools) Resolve(string, []response.Offer) loop.Toolset {
+func (t *tools) Resolve(_ string, offers []response.Offer) loop.Toolset {
 	t.released.Add(1)
-	return toolset{t}
+	s := toolset{t: t}
+	for _, tool := range t.list() {
+		if slices.ContainsFunc(offers, func(o response.Offer) bool { return o.Name == tool.Name }) {
+			s.offered = append(s.offered, tool)
+		}
+	}
+	return s
 }
 
-type toolset struct{ t *tools }
+type toolset struct {
+	t       *tools
+	offered []response.ServerTool
+}
 
-func (s toolset) Tools() []response.ServerTool { return s.t.list() }
+func (s toolset) Tools() []response.ServerTool { return s.offered }
 func (s toolset) Release()                     { s.t.released.Done() }
 
 func (s toolset) Check(_ response.ServerTool, arguments []byte) error {
@@ -319,9 +351,13 @@ type fakePolicy struct {
 	retry     func(q abi.RetryQuestion) policy.Verdict
 	reject    *abi.Reject
 	questions []abi.RetryQuestion
+	routes    []abi.RouteQuestion
 }
 
 func (p *fakePolicy) Route(_ context.Context, q abi.RouteQuestion) (abi.RouteAnswer, policy.Decision) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.routes = append(p.routes, q)
 	d := policy.Decision{Kind: "route", Question: []byte("{}"), Answer: []byte("{}"), Generation: "fake"}
 	if p.reject != nil {
 		return abi.RouteAnswer{V: 1, Reject: p.reject}, d

@@ -11,6 +11,7 @@ import (
 	"github.com/casemate/casemate/host/policy"
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
+	"github.com/casemate/casemate/host/store"
 	"github.com/casemate/casemate/sdk/abi"
 )
 
@@ -24,7 +25,7 @@ func TestCancelStopsEverything(t *testing.T) {
 		return loop.ToolResult{Class: queue.ClassCanceled, RetryAfter: -1}
 	}
 	n, events := r.brief(simple)
-	run, err := r.claimer.Submit(t.Context(), n, events)
+	run, err := r.claimer.Submit(t.Context(), store.Write{Insert: &n, Events: events})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestCancelStopsTheModel(t *testing.T) {
 	n, events := r.brief(`{"model":"m","input":"hello","stream":true}`)
 	l := r.hub.Listen(n.ID, -1)
 	defer l.Close()
-	run, err := r.claimer.Submit(t.Context(), n, events)
+	run, err := r.claimer.Submit(t.Context(), store.Write{Insert: &n, Events: events})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestReapedRealtime(t *testing.T) {
 		return loop.ToolResult{Class: queue.ClassCanceled, RetryAfter: -1}
 	}
 	n, events := r.brief(`{"model":"m","input":"hello","store":false}`)
-	run, err := r.claimer.Submit(t.Context(), n, events)
+	run, err := r.claimer.Submit(t.Context(), store.Write{Insert: &n, Events: events})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +126,7 @@ func TestShutdownKeepsTheChain(t *testing.T) {
 	n, events := r.brief(`{"model":"m","input":"hello","background":true}`)
 	l := r.hub.Listen(n.ID, -1)
 	defer l.Close()
-	if err := r.claimer.Enqueue(t.Context(), n, events); err != nil {
+	if err := r.claimer.Enqueue(t.Context(), store.Write{Insert: &n, Events: events}); err != nil {
 		t.Fatal(err)
 	}
 	<-began

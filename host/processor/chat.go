@@ -3,68 +3,114 @@ package processor
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"strings"
+
+	"github.com/casemate/casemate/host/upstream"
 )
 
 // isChat reports whether a path answers with a chat completion.
 func isChat(path string) bool { return strings.HasSuffix(path, "/chat/completions") }
 
+// isText reports whether a path answers with a legacy text completion.
+func isText(path string) bool {
+	return strings.HasSuffix(path, "/completions") && !isChat(path)
+}
+
 // withUsage asks for the usage chunk of a stream, which the host needs to meter
-// it; wanted says that the client asked for it itself. A body that cannot be
-// read goes as it is: the upstream will say what is wrong with it.
+// it; wanted says that the client asked for it itself. All other bytes stay. A
+// body that cannot be read goes as it is: the upstream will say what is wrong
+// with it.
 func withUsage(body []byte) (out []byte, wanted bool) {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(body, &fields) != nil {
+	const member = `"include_usage":true`
+	if !isObject(body) {
 		return body, true
 	}
-	options := map[string]json.RawMessage{}
-	if raw, ok := fields["stream_options"]; ok && string(raw) != "null" {
-		if json.Unmarshal(raw, &options) != nil {
-			return body, true
-		}
-	}
-	if string(options["include_usage"]) == "true" {
+	start, end, ok := upstream.Member(body, "stream_options")
+	options := body[start:end]
+	switch {
+	case !ok:
+		return insert(body, bytes.IndexByte(body, '{')+1, `"stream_options":{`+member+`}`), false
+	case string(options) == "null":
+		return splice(body, start, end, "{"+member+"}"), false
+	case options[0] != '{':
 		return body, true
 	}
-	options["include_usage"] = json.RawMessage("true")
-	fields["stream_options"], _ = json.Marshal(options) // of raw messages that were just read
-	out, err := json.Marshal(fields)
-	if err != nil {
+	from, to, ok := upstream.Member(options, "include_usage")
+	switch {
+	case !ok:
+		return insert(body, start+1, member), false
+	case string(options[from:to]) == "true":
 		return body, true
 	}
-	return out, false
+	return splice(body, start+from, start+to, "true"), false
 }
 
-// isUsageChunk reports whether a chunk holds nothing but the usage.
-func isUsageChunk(data []byte) bool {
-	if !bytes.Contains(data, []byte(`"usage"`)) {
-		return false
-	}
-	var chunk struct {
-		Choices []json.RawMessage `json:"choices"`
-		Usage   json.RawMessage   `json:"usage"`
-	}
-	return json.Unmarshal(data, &chunk) == nil && len(chunk.Choices) == 0 &&
-		len(chunk.Usage) > 0 && string(chunk.Usage) != "null"
+func isObject(body []byte) bool {
+	trimmed := bytes.TrimLeft(body, " \t\r\n")
+	return len(trimmed) > 0 && trimmed[0] == '{' && json.Valid(body)
 }
 
-// asChunk turns a whole chat completion into the one chunk of a stream, for a
-// client that asked for a stream when the upstream does not stream.
-func asChunk(body []byte) []byte {
+// splice returns b with text in place of b[start:end].
+func splice(b []byte, start, end int, text string) []byte {
+	out := make([]byte, 0, len(b)+len(text))
+	return append(append(append(out, b[:start]...), text...), b[end:]...)
+}
+
+// insert returns an object with a member put at the index past its brace.
+func insert(b []byte, at int, member string) []byte {
+	if rest := bytes.TrimLeft(b[at:], " \t\r\n"); rest[0] != '}' {
+		member += ","
+	}
+	return splice(b, at, at, member)
+}
+
+// asChunks turns a whole chat completion into the chunk of a stream, for a client
+// that asked for a stream when the upstream does not stream; usage: and into the
+// one that tells the usage, which the client asked for.
+func asChunks(body []byte, usage bool) [][]byte {
 	var whole map[string]json.RawMessage
 	var choices []map[string]json.RawMessage
 	if json.Unmarshal(body, &whole) != nil || json.Unmarshal(whole["choices"], &choices) != nil {
-		return body
+		return [][]byte{body}
 	}
 	for _, c := range choices {
-		c["delta"] = c["message"]
+		if c == nil {
+			continue
+		}
+		c["delta"] = asDelta(c["message"])
 		delete(c, "message")
 	}
 	whole["object"] = json.RawMessage(`"chat.completion.chunk"`)
-	whole["choices"], _ = json.Marshal(choices) // of raw messages that were just read
-	chunk, err := json.Marshal(whole)
-	if err != nil {
-		return body
+	told := whole["usage"]
+	delete(whole, "usage")
+	chunks := [][]byte{chunkOf(whole, choices)}
+	if usage && len(told) > 0 {
+		whole["usage"] = told
+		chunks = append(chunks, chunkOf(whole, []map[string]json.RawMessage{}))
 	}
+	return chunks
+}
+
+func chunkOf(whole map[string]json.RawMessage, choices []map[string]json.RawMessage) []byte {
+	whole["choices"], _ = json.Marshal(choices) // of raw messages that were just read
+	chunk, _ := json.Marshal(whole)
 	return chunk
+}
+
+// asDelta turns a message into a delta, whose calls say which they are.
+func asDelta(message json.RawMessage) json.RawMessage {
+	var m map[string]json.RawMessage
+	var calls []map[string]json.RawMessage
+	if json.Unmarshal(message, &m) != nil || json.Unmarshal(m["tool_calls"], &calls) != nil {
+		return message
+	}
+	for i, c := range calls {
+		if c != nil && c["index"] == nil {
+			c["index"] = json.RawMessage(strconv.Itoa(i))
+		}
+	}
+	m["tool_calls"], _ = json.Marshal(calls)
+	delta, _ := json.Marshal(m)
+	return delta
 }

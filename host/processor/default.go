@@ -2,10 +2,7 @@ package processor
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/casemate/casemate/host/loop"
@@ -14,7 +11,6 @@ import (
 	"github.com/casemate/casemate/host/response"
 	"github.com/casemate/casemate/host/store"
 	"github.com/casemate/casemate/host/stream"
-	"github.com/casemate/casemate/host/upstream"
 	"github.com/casemate/casemate/sdk/abi"
 )
 
@@ -48,17 +44,26 @@ type call struct {
 	d        *Default
 	claim    queue.Claim
 	body     []byte
-	wantsUse bool // the client itself asked for the usage chunk
+	asked    bool // the client itself asked for the usage chunk
 	producer *stream.Producer
 	began    time.Time
 
-	seq     int64 // of the next chunk shown
-	fold    *response.Fold
+	seq     int64  // of the next chunk shown
+	answer  answer // of the target called last; nil: none was
+	reply   []byte // what the client gets, of a good answer
 	rest    store.Write
 	tried   []abi.Tried
 	history []abi.HistoryTry
 	fare    loop.Fare // of the next call
 	left    bool      // an ending was made: it closes the producer
+
+	translated *translation // nil: not yet
+}
+
+// translation is the client's request in the words of another API.
+type translation struct {
+	body []byte
+	err  error
 }
 
 // Process makes the call, and tries it again as the retry policy says. When
@@ -66,9 +71,9 @@ type call struct {
 func (d *Default) Process(ctx context.Context, c queue.Claim) (store.Ending, error) {
 	k := &call{d: d, claim: c, producer: d.hub.Open(c.ID, false), began: time.Now()}
 	defer k.close()
-	k.body, k.wantsUse = c.Body, true
-	if c.Stream && isChat(c.Path) {
-		k.body, k.wantsUse = withUsage(c.Body)
+	k.body, k.asked = c.Body, true
+	if c.Stream && (isChat(c.Path) || isText(c.Path)) {
+		k.body, k.asked = withUsage(c.Body)
 	}
 	if wait := k.afford(ctx); wait > 0 {
 		return k.putOff(queue.UpstreamStatus, wait), nil
@@ -138,27 +143,30 @@ func (k *call) putOff(class queue.Class, delay time.Duration) store.Ending {
 
 // try makes the call once.
 func (k *call) try(ctx context.Context, try int) loop.UpstreamResult {
-	k.fold = response.NewFold()
+	k.answer, k.reply = nil, nil
 	res := k.d.caller.Do(ctx, loop.UpstreamCall{
 		Info: k.info(ctx), Realtime: k.claim.Realtime, Try: try, Fare: k.fare,
-		Say: func(upstream.Kind) (loop.Said, error) {
-			return loop.Said{Path: strings.TrimPrefix(k.claim.Path, "/v1"), Body: k.body, OnData: k.chunk}, nil
-		},
-		Key: k.claim.ID.String(), Tried: k.tried,
+		Say: k.said, Serves: k.serves, Key: k.claim.ID.String(), Tried: k.tried,
 	})
 	k.tried = append(k.tried, res.Tried...)
-	k.rest.Decisions = append(k.rest.Decisions, res.Decision)
-	if res.Failure == nil && !res.Reply.Streamed && isChat(k.claim.Path) {
-		if _, err := k.fold.Body(res.Reply.Body); err != nil {
+	if res.Decision.Kind != "" { // none: no target could serve it
+		k.rest.Decisions = append(k.rest.Decisions, res.Decision)
+	}
+	if res.Failure == nil {
+		var err error
+		if res.Reply.Streamed {
+			k.reply, err = k.answer.whole()
+		} else {
+			k.reply, err = k.answer.body(res.Reply.Body)
+		}
+		if err != nil {
 			res.Failure = &loop.CallFailure{Class: queue.UpstreamInvalid, Status: 502, RetryAfter: -1}
 		}
 	}
-	if res.Failure == nil && res.Reply.Streamed {
-		if _, err := k.fold.Output(); err != nil {
-			res.Failure = &loop.CallFailure{Class: queue.UpstreamInvalid, Status: 502, RetryAfter: -1}
-		}
+	if k.answer == nil {
+		return res
 	}
-	if u := k.usage(res); u != (response.Usage{}) {
+	if u := k.answer.usage(); u != (response.Usage{}) {
 		k.rest.Usage = append(k.rest.Usage, store.Usage{
 			Ordinal: k.claim.Attempt, Try: try, Target: res.Target, Tokens: u, Tenant: k.claim.Tenant, Model: k.claim.Model,
 		})
@@ -166,36 +174,17 @@ func (k *call) try(ctx context.Context, try int) loop.UpstreamResult {
 	return res
 }
 
-// chunk shows one event of a streamed answer.
-func (k *call) chunk(data []byte) error {
-	if _, err := k.fold.Chunk(data); err != nil {
-		return fmt.Errorf("%w: %w", upstream.ErrInvalid, err)
+// show shows chunks, which nobody writes to any more.
+func (k *call) show(chunks [][]byte) {
+	if len(chunks) == 0 {
+		return
 	}
-	if k.claim.Stream && (k.wantsUse || !isUsageChunk(data)) {
-		k.show(append([]byte(nil), data...))
+	events := make([]response.Event, len(chunks))
+	for i, data := range chunks {
+		events[i] = response.Event{Seq: k.seq, Data: data}
+		k.seq++
 	}
-	return nil
-}
-
-func (k *call) show(data []byte) {
-	k.producer.Publish([]response.Event{{Seq: k.seq, Data: data}})
-	k.seq++
-}
-
-func (k *call) usage(res loop.UpstreamResult) response.Usage {
-	if isChat(k.claim.Path) {
-		return k.fold.Usage()
-	}
-	var body struct {
-		Usage struct {
-			Prompt int64 `json:"prompt_tokens"`
-			Output int64 `json:"completion_tokens"`
-		} `json:"usage"`
-	}
-	if res.Failure == nil && json.Unmarshal(res.Reply.Body, &body) != nil {
-		return response.Usage{}
-	}
-	return response.Usage{Input: body.Usage.Prompt, Output: body.Usage.Output}
+	k.producer.Publish(events)
 }
 
 // completed answers with what the upstream said, in the form asked for.
@@ -203,15 +192,14 @@ func (k *call) completed(res loop.UpstreamResult) store.Ending {
 	k.d.caller.Good(k.fare, k.claim.Served())
 	o := queue.Outcome{
 		To: queue.Completed, By: queue.ByOutcome, Class: queue.OK, Status: 200,
-		ContentType: "application/json", Body: res.Reply.Body,
+		ContentType: "application/json", Body: k.reply,
 	}
+	_, own := k.answer.(*translated)
 	switch {
 	case res.Reply.Streamed:
-		out, _ := k.fold.Output() // it was complete: try checked it
-		o.Body = out.ChatCompletion("chatcmpl-"+k.claim.ID.String(), k.claim.Model, k.claim.Created.Unix())
 	case k.claim.Stream:
-		k.show(asChunk(res.Reply.Body))
-	default:
+		k.show(k.answer.chunks(k.reply))
+	case !own:
 		o.ContentType = res.Reply.ContentType
 	}
 	return k.leave(o)
@@ -221,7 +209,7 @@ func (k *call) completed(res loop.UpstreamResult) store.Ending {
 func (k *call) failed(f *loop.CallFailure) store.Ending {
 	o := queue.Outcome{
 		To: queue.Failed, By: queue.ByOutcome, Class: f.Class, Status: f.Status, Code: f.Code, Message: f.Message,
-		Rejected: f.Rejected,
+		Param: f.Param, Rejected: f.Rejected,
 	}
 	if f.RetryAfter > 0 {
 		o.RetryAfter = f.RetryAfter

@@ -106,7 +106,7 @@ func (r *rig) run(n queue.New) (o queue.Outcome, chunks []string) {
 	r.Helper()
 	l := r.hub.Listen(n.ID, -1)
 	defer l.Close()
-	run, err := r.claimer.Submit(r.Context(), n, nil)
+	run, err := r.claimer.Submit(r.Context(), store.Write{Insert: &n})
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -320,7 +320,7 @@ func TestStopped(t *testing.T) {
 				return demo.Turn{Gate: gate}
 			}, processor.Options{})
 			n := chat(false, "")
-			run, err := r.claimer.Submit(t.Context(), n, nil)
+			run, err := r.claimer.Submit(t.Context(), store.Write{Insert: &n})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -347,12 +347,12 @@ func TestDispatch(t *testing.T) {
 		return stageFunc(func(c queue.Claim) { seen = append(seen, name+" "+c.Path) })
 	}
 	p := processor.Processor{Responses: stage("loop"), Default: stage("default")}
-	for _, path := range []string{"/v1/responses", "/v1/responses/", "/v1/responses/x", "/v1/chat/completions"} {
+	for _, path := range []string{"/v1/responses", "/v1/responses/", "/v1/responses/x", "/v1/chat/completions", "/mcp"} {
 		if _, err := p.Process(t.Context(), queue.Claim{Path: path}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want := "loop /v1/responses, default /v1/responses/, default /v1/responses/x, default /v1/chat/completions"
+	want := "loop /v1/responses, default /v1/responses/, default /v1/responses/x, default /v1/chat/completions, loop /mcp"
 	if got := strings.Join(seen, ", "); got != want {
 		t.Errorf("got %s; want %s", got, want)
 	}

@@ -68,7 +68,7 @@ func (r *rig) enqueue(path string) queue.New {
 		}
 		events = response.NewStream(n.ID, n.ID.Time(), brief.Request, nil).Created(true)
 	}
-	if err := r.claimer.Enqueue(r.Context(), n, events); err != nil {
+	if err := r.claimer.Enqueue(r.Context(), store.Write{Insert: &n, Events: events}); err != nil {
 		r.Fatal(err)
 	}
 	return n
@@ -212,7 +212,7 @@ func TestEveryFailureIsWritten(t *testing.T) {
 		} {
 			n := work(t, paths[0])
 			broken(&n)
-			if err := r.claimer.Enqueue(t.Context(), n, nil); err != nil {
+			if err := r.claimer.Enqueue(t.Context(), store.Write{Insert: &n}); err != nil {
 				t.Fatal(err)
 			}
 			rec := r.until(n, func(rec store.Record) bool { return rec.State.Final() })

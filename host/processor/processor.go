@@ -1,5 +1,5 @@
-// Package processor takes a claim to its outcome, by path: /v1/responses goes
-// to the loop, everything else is one upstream call. It claims nothing and
+// Package processor takes a claim to its outcome, by path: /v1/responses and
+// /mcp go to the loop, everything else is one upstream call. It claims nothing and
 // writes nothing; the claimer commits what it returns.
 package processor
 
@@ -10,8 +10,11 @@ import (
 	"github.com/casemate/casemate/host/store"
 )
 
-// ResponsesPath is the path whose claims go to the loop; only exactly this one.
-const ResponsesPath = "/v1/responses"
+// The paths whose claims go to the loop; only exactly these.
+const (
+	ResponsesPath = "/v1/responses"
+	ToolsPath     = "/mcp" // a tool call without a model
+)
 
 // Stage takes a claim to an ending.
 type Stage interface {
@@ -26,7 +29,7 @@ type Processor struct {
 
 // Process hands c to the stage of its path.
 func (p Processor) Process(ctx context.Context, c queue.Claim) (store.Ending, error) {
-	if c.Path == ResponsesPath {
+	if c.Path == ResponsesPath || c.Path == ToolsPath {
 		return p.Responses.Process(ctx, c)
 	}
 	return p.Default.Process(ctx, c)

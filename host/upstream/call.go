@@ -20,7 +20,7 @@ import (
 type Call struct {
 	Target string // abi.Candidate.Target
 	Model  string // the alias; "": the target need not be one of an alias
-	Path   string // "/chat/completions", "/embeddings": appended to the base URL
+	Path   string // "/chat/completions", ResponsesPath, "/embeddings": appended to the base URL
 	// Body is a JSON object. Its "model" becomes the target's; every other byte
 	// is sent as it is.
 	Body           []byte
@@ -28,7 +28,9 @@ type Call struct {
 	Timeout        time.Duration // shortens Config.Total; 0: no
 	Realtime       bool          // somebody waits for the answer: for Config.Slots
 	// OnData gets the data of each event when the answer is an event stream: a
-	// valid JSON object that is no error, so never "[DONE]". The slice is only
+	// valid JSON object that is no error, so never "[DONE]". Only the end of a
+	// response that failed it gets as well, for the tokens that it cost; what it
+	// returns for that does not count. The slice is only
 	// valid during the call. An error ends the call: one that wraps ErrInvalid
 	// with queue.UpstreamInvalid, others with queue.HostError. nil: an event
 	// stream is an error.
@@ -41,7 +43,7 @@ type Reply struct {
 	ContentType string        // media type without parameters
 	Body        []byte        // the whole body, a JSON object, when Streamed is false
 	Streamed    bool          // the answer was an event stream
-	Done        bool          // [DONE] was seen; a stream that ended without it may have been cut
+	Done        bool          // [DONE] or a terminal event was seen; a stream that ended without may have been cut
 	FirstEvent  time.Duration // from the start to the first data event or byte of the body
 	Total       time.Duration
 }

@@ -42,6 +42,17 @@ func entries(b []byte) []entry {
 	}
 }
 
+// Member returns where the value of the last member called key stands in a valid
+// JSON object; false: it has no such member.
+func Member(object []byte, key string) (start, end int, ok bool) {
+	for _, e := range entries(object) {
+		if e.key == key {
+			start, end, ok = e.start, e.end, true
+		}
+	}
+	return start, end, ok
+}
+
 // value returns the value of the last member called key, as decoders see it.
 func value(b []byte, key string) []byte {
 	var found []byte

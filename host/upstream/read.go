@@ -13,7 +13,7 @@ import (
 
 // stream hands the data of each event to the caller.
 func (x *exchange) stream(rep *Reply, body io.Reader) *Error {
-	d := newDecoder(body, x.client.limits.MaxEventBytes)
+	d := newDecoder(body, x.maxEvent())
 	for {
 		ev, err := d.next()
 		if errors.Is(err, io.EOF) {
@@ -32,10 +32,49 @@ func (x *exchange) stream(rep *Reply, body io.Reader) *Error {
 			return x.ended()
 		}
 		x.firstEvent(rep)
-		if err := x.deliver(string(ev.name), data); err != nil {
+		if err := x.deliver(ev.name, data); err != nil {
 			return err
 		}
+		if x.responses() && terminal(data) {
+			rep.Done = true
+			x.tail(body)
+			return x.ended()
+		}
 	}
+}
+
+// responses reports whether the call is one of Responses: its streams end with
+// a terminal event, with or without [DONE].
+func (x *exchange) responses() bool { return x.call.Path == ResponsesPath }
+
+// maxEvent is what one event may hold. The last one of Responses repeats the
+// whole answer.
+func (x *exchange) maxEvent() int {
+	limits := x.client.limits
+	if x.responses() {
+		return int(max(int64(limits.MaxEventBytes), min(limits.MaxReplyBytes, 1<<30)))
+	}
+	return limits.MaxEventBytes
+}
+
+// announces reports whether an event of Responses says no more than that the
+// response exists: another target may yet serve the call.
+func announces(data []byte) bool {
+	switch string(value(data, "type")) {
+	case `"response.created"`, `"response.queued"`, `"response.in_progress"`:
+		return true
+	}
+	return false
+}
+
+// terminal reports whether an event of Responses that is no error ends its
+// stream.
+func terminal(data []byte) bool {
+	if !bytes.Contains(data, []byte("response.completed")) && !bytes.Contains(data, []byte("response.incomplete")) {
+		return false
+	}
+	kind := string(value(data, "type"))
+	return kind == `"response.completed"` || kind == `"response.incomplete"`
 }
 
 // ended returns the error of a stream that ended in good order: none, unless
@@ -48,7 +87,7 @@ func (x *exchange) ended() *Error {
 }
 
 // deliver checks one event's data and hands it to the caller.
-func (x *exchange) deliver(name string, data []byte) *Error {
+func (x *exchange) deliver(name, data []byte) *Error {
 	if data[0] != '{' || !json.Valid(data) {
 		return fail(queue.UpstreamInvalid, "event is not a JSON object")
 	}
@@ -56,11 +95,14 @@ func (x *exchange) deliver(name string, data []byte) *Error {
 		if e := embedded(data); e != nil {
 			return e
 		}
+		if e := x.failedEvent(data); e != nil {
+			return e
+		}
 	}
-	if name == "error" {
+	if string(name) == "error" {
 		return fromEnvelope(data)
 	}
-	x.begun = true
+	x.begun = x.begun || !x.responses() || !announces(data)
 	if err := x.call.OnData(data); err != nil {
 		e := fail(queue.HostError, "not taken")
 		if errors.Is(err, ErrInvalid) {
@@ -71,6 +113,28 @@ func (x *exchange) deliver(name string, data []byte) *Error {
 		}
 		e.cause = err
 		return e
+	}
+	return nil
+}
+
+// failedEvent returns the error of an event of Responses that is one: an error
+// without an envelope, or the end of a response that failed. nil: it is none.
+func (x *exchange) failedEvent(data []byte) *Error {
+	if !x.responses() {
+		return nil
+	}
+	switch string(value(data, "type")) {
+	case `"error"`:
+		return fromEnvelope(data)
+	case `"response.failed"`:
+		_ = x.call.OnData(data) // for its usage: what it is is known
+		var failed struct {
+			Response struct {
+				Error json.RawMessage `json:"error"`
+			} `json:"response"`
+		}
+		_ = json.Unmarshal(data, &failed) // a failure that says nothing is one all the same
+		return fromEnvelope(failed.Response.Error)
 	}
 	return nil
 }

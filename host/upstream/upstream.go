@@ -1,5 +1,5 @@
-// Package upstream calls model endpoints that speak Chat Completions over HTTP,
-// streaming or not, and knows how well each of them does. It makes one call per
+// Package upstream calls model endpoints that speak Chat Completions or Responses
+// over HTTP, streaming or not, and knows how well each of them does. It makes one call per
 // Do: it picks no target, retries nothing, logs nothing and reads no more of an
 // answer than where it ends and whether it is an error.
 package upstream
@@ -28,6 +28,9 @@ const (
 	Chat      Kind = "chat"      // POST /chat/completions
 	Responses Kind = "responses" // POST /responses
 )
+
+// ResponsesPath is the path of a call whose answer is one of Responses.
+const ResponsesPath = "/responses"
 
 // Upstream is one endpoint.
 type Upstream struct {
@@ -63,7 +66,7 @@ type Config struct {
 	Total      time.Duration // of a whole call; 0: 10 min
 	// MaxReplyBytes bounds a body, decompressed, streamed or not; 0: 16 MiB.
 	MaxReplyBytes int64
-	MaxEventBytes int          // of one event; 0: 1 MiB
+	MaxEventBytes int          // of one event; 0: 1 MiB. Those of Responses may be as long as a body
 	HTTP          *http.Client // nil: an own one with a pool; redirects are refused either way
 	Slots         Slots        // nil: any number of calls
 }

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/casemate/casemate/plugins/capability"
 	"github.com/casemate/casemate/sdk/abi"
@@ -38,25 +40,34 @@ func (c *Client) Do(ctx context.Context, r *capability.HTTPRequest) (*capability
 	if r.Timeout > 0 {
 		within = min(within, r.Timeout)
 	}
+	most := c.options.MaxResponse
+	if r.MaxBytes > 0 {
+		most = min(most, r.MaxBytes)
+	}
+	resp, err := c.start(ctx, h, within, most) //nolint:bodyclose // the caller closes it
+	if err != nil {
+		return nil, err
+	}
+	return &capability.HTTPResponse{
+		Status: resp.StatusCode, Header: responseFields(resp.Header), Body: resp.Body,
+	}, nil
+}
+
+// start sends h and returns the response that it leads to, whose body ends the
+// exchange: within that time, and at most so many bytes.
+func (c *Client) start(ctx context.Context, h hop, within time.Duration, most int64) (*http.Response, error) {
 	if !c.conns.begin() {
 		return nil, fail(abi.HTTPNetwork)
 	}
 	x := &exchange{c: c, outer: ctx}
 	x.ctx, x.cancel = context.WithTimeout(ctx, within)
-	resp, err := x.follow(h) //nolint:bodyclose // the caller closes it, as body
+	resp, err := x.follow(h)
 	if err != nil {
 		x.end()
 		return nil, err
 	}
-	most := c.options.MaxResponse
-	if r.MaxBytes > 0 {
-		most = min(most, r.MaxBytes)
-	}
-	return &capability.HTTPResponse{
-		Status: resp.StatusCode,
-		Header: responseFields(resp.Header),
-		Body:   &body{x: x, raw: resp.Body, left: most},
-	}, nil
+	resp.Body = &body{x: x, raw: resp.Body, left: most}
+	return resp, nil
 }
 
 // first checks what a plugin asks for.
@@ -126,6 +137,9 @@ func (x *exchange) send(h hop, reason string) (*http.Response, error) {
 	allowed, private := x.c.find(h.method, h.to)
 	if !allowed {
 		return nil, refuse(reason)
+	}
+	if !private && h.to.url.Scheme != "https" && slices.ContainsFunc(h.fields, func(f field) bool { return f.own }) {
+		return nil, &capability.HTTPError{Code: abi.HTTPSecretDenied, Audit: capability.AuditSecret}
 	}
 	header, err := x.c.header(h.fields, h.to)
 	if err != nil {
@@ -209,7 +223,7 @@ type body struct {
 	x    *exchange
 	raw  io.ReadCloser
 	left int64 // bytes
-	err  error
+	err  error // of Read, for good
 }
 
 // Read implements io.Reader. It needs one byte past the end to know that a
@@ -240,9 +254,8 @@ func (b *body) Read(p []byte) (int, error) {
 	return 0, err
 }
 
-// Close implements io.Closer and ends the exchange.
+// Close implements io.Closer and ends the exchange, beneath a Read under way too.
 func (b *body) Close() error {
-	b.err = fail(abi.HTTPNetwork)
 	defer b.x.end()
 	b.x.cancel() // first, so that no server can make Close wait
 	return b.raw.Close()

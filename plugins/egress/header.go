@@ -47,6 +47,7 @@ type field struct {
 	name   string // lower case
 	value  string
 	secret bool // value names a secret
+	own    bool // another origin must not get it, nor a wire that others read
 }
 
 // parseFields checks the header fields that a plugin sets. Its error is an
@@ -130,7 +131,7 @@ func (c *Client) fill(f field, t target) (string, error) {
 func crossed(fields []field) []field {
 	var kept []field
 	for _, f := range fields {
-		if !f.secret && !credential[f.name] {
+		if !f.secret && !f.own && !credential[f.name] {
 			kept = append(kept, f)
 		}
 	}
