@@ -16,10 +16,15 @@ type Config struct {
 	Models    []Model
 	Plugins   []Plugin
 	Policies  Policies
+	Agents    []Agent
+	MCP       MCP
 	Tenants   []Tenant // none: one tenant "default" that needs no key
 	Sandbox   Sandbox
 
 	MaxBodyBytes int64         // of a request, 32 MiB
+	MaxFileBytes int64         // of an uploaded file, 512 MiB
+	MaxLines     int           // of a batch, 100,000
+	KeepBatches  time.Duration // how long batches are kept after their end, with their files, 30 days
 	Slots        int           // queued requests that run here at once, 64
 	Realtime     int           // realtime requests that run here at once, 1024
 	Lease        time.Duration // how long this host may be silent before others take its work over, 20 s
@@ -45,8 +50,8 @@ type Config struct {
 // Upstream is a model endpoint.
 type Upstream struct {
 	Name    string
-	Kind    string // "openai", or "demo": the built-in demo model
-	BaseURL string // of kind openai, ending in /v1
+	Kind    string // "chat", or "openai" for the same, "responses", or "demo": the built-in demo model
+	BaseURL string // not of kind demo; ending in /v1
 	APIKey  string
 }
 
@@ -55,6 +60,28 @@ type Model struct {
 	Name     string
 	Targets  []Target
 	Escalate Escalation // To is "" for none
+	// Record says when a request that is no response is written: "before" it is
+	// begun, "after" it has ended, or "off": only what it used is; "": before.
+	Record string
+	// ContextWindow is how many tokens input and output may have together; 0: not
+	// known.
+	ContextWindow int
+}
+
+// Agent is a tool that is a model with instructions and tools of its own.
+type Agent struct {
+	Name          string
+	Description   string
+	Parameters    []byte // a JSON Schema of an object; nil: one string, input
+	Model         string // a Model.Name
+	Instructions  string
+	Tools         []string // "plugin", "plugin/tool" or "agents/name"
+	MaxModelCalls int      // in one call of the agent; 0: as many as a response may make
+}
+
+// MCP is what clients may do with MCP servers of their own choice.
+type MCP struct {
+	HTTP []HTTPRule // which servers they may name; none: none
 }
 
 // Escalation runs queued requests on another model when their deadline is near.
@@ -168,5 +195,9 @@ type Tenant struct {
 	PluginLimits        map[string]Limits // by plugin, in place of the plugin's own where set
 }
 
-// kindDemo is the kind of the built-in upstream.
-const kindDemo = "demo"
+// Kinds of an upstream that are none of the client's: the built-in one, and
+// another name of chat.
+const (
+	kindDemo   = "demo"
+	kindOpenAI = "openai"
+)

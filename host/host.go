@@ -15,9 +15,11 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/casemate/casemate/host/api"
+	"github.com/casemate/casemate/host/batch"
 	"github.com/casemate/casemate/host/claimer"
 	"github.com/casemate/casemate/host/demo"
 	"github.com/casemate/casemate/host/guest"
+	"github.com/casemate/casemate/host/mcp"
 	"github.com/casemate/casemate/host/policy"
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/share"
@@ -40,11 +42,13 @@ type Host struct {
 	catalog  *guest.Catalog
 	policy   *policy.Decider
 	upstream *upstream.Client
+	remotes  *mcp.Client   // to the MCP servers that clients name; nil: none may be
 	shares   *share.Keeper // of what upstreams take at once
 	late     map[string]queue.Escalation
 	budget   *policy.Budget // for retries
 	claimer  *claimer.Claimer
 	api      *api.API
+	batches  *batch.Runner
 	listener net.Listener
 	hard     context.Context // ends when the drain must end at once
 	stop     context.CancelFunc
@@ -52,6 +56,7 @@ type Host struct {
 	reload   sync.Mutex
 	metrics  *telemetry.Metrics
 	budgets  budgets
+	recorder recorder
 	counted  *counted
 }
 
@@ -137,7 +142,10 @@ func (h *Host) openUpstreams() (err error) {
 	h.openShares()
 	c := upstream.Config{Slots: h.shares}
 	for _, u := range h.config.Upstreams {
-		up := upstream.Upstream{Name: u.Name, BaseURL: u.BaseURL, APIKey: u.APIKey}
+		up := upstream.Upstream{Name: u.Name, Kind: upstream.Kind(u.Kind), BaseURL: u.BaseURL, APIKey: u.APIKey}
+		if u.Kind == kindDemo || u.Kind == kindOpenAI {
+			up.Kind = upstream.Chat
+		}
 		if u.Kind == kindDemo {
 			if h.demo == nil {
 				if h.demo, err = demo.Start(nil); err != nil {
@@ -186,6 +194,7 @@ func (h *Host) Run(ctx context.Context) error {
 	part("shares", func() error { return h.shares.Run(base) })
 	part("hints", func() error { return h.store.Watch(base, h.claimer.Hint) })
 	part("watch", func() error { return h.watch(ctx) })
+	part("batches", func() error { return h.batches.Run(ctx) })
 	part("metrics", func() error { return h.counted.run(ctx, h.store.Stats) })
 	server := &http.Server{
 		Handler: h.api.Handler(), BaseContext: func(net.Listener) context.Context { return conns },
@@ -228,6 +237,9 @@ func (h *Host) shutServer(server *http.Server) {
 			h.log.Warn("close connections", "error", err)
 		}
 	}
+	if err := h.api.Wait(ctx); err != nil { // the server does not know of WebSockets
+		h.log.Warn("close connections", "error", err)
+	}
 }
 
 // Stop ends a drain at once: what still runs is handed back.
@@ -245,6 +257,9 @@ func (h *Host) close() {
 		if err := h.manager.Close(ctx); err != nil {
 			h.log.Warn("close plugins", "error", err)
 		}
+	}
+	if h.remotes != nil {
+		h.remotes.Close()
 	}
 	if h.demo != nil {
 		h.demo.Close()

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 
@@ -77,6 +78,9 @@ func fromFile(f config.File) Config {
 		Policies:     Policies{Route: f.Policies.Route, Retry: f.Policies.Retry, Limits: Limits(f.Policies.Limits)},
 		Sandbox:      Sandbox(f.Sandbox),
 		MaxBodyBytes: f.MaxBodyBytes,
+		MaxFileBytes: f.Files.MaxBytes,
+		MaxLines:     f.Batches.MaxLines,
+		KeepBatches:  f.Batches.Keep,
 		Slots:        f.Slots,
 		Realtime:     f.RealtimeSlots,
 		RetryBudget:  RetryBudget(f.RetryBudget),
@@ -99,7 +103,9 @@ func fromFile(f config.File) Config {
 		upstreams[u.Name] = u
 	}
 	for _, m := range f.Models {
-		model := Model{Name: m.Name, Escalate: Escalation(m.Escalate)}
+		model := Model{
+			Name: m.Name, Escalate: Escalation(m.Escalate), Record: cmp.Or(m.Record, f.Record), ContextWindow: m.ContextWindow,
+		}
 		for _, t := range m.Targets {
 			u := upstreams[t.Upstream]
 			model.Targets = append(model.Targets, Target{
@@ -110,6 +116,12 @@ func fromFile(f config.File) Config {
 	}
 	for _, p := range f.Plugins {
 		c.Plugins = append(c.Plugins, fromPlugin(p))
+	}
+	for _, a := range f.Agents {
+		c.Agents = append(c.Agents, Agent(a))
+	}
+	for _, r := range f.MCP.HTTP {
+		c.MCP.HTTP = append(c.MCP.HTTP, HTTPRule(r))
 	}
 	for _, t := range f.Tenants {
 		c.Tenants = append(c.Tenants, fromTenant(t))

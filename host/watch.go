@@ -131,6 +131,7 @@ func (h *Host) Reload(ctx context.Context, c Config) error {
 	h.name(c)
 	served := c
 	served.Models = h.config.Models
+	h.recorder.set(served.Models, limits(served))
 	err := errors.Join(h.catalog.Apply(ctx, sources(c)), h.store.SetLimits(ctx, limits(served)))
 	h.warnOfBudgets(c.Tenants)
 	h.config.Plugins, h.config.Policies = c.Plugins, c.Policies

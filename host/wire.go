@@ -5,13 +5,15 @@ import (
 	"fmt"
 
 	"github.com/casemate/casemate/host/api"
+	"github.com/casemate/casemate/host/batch"
 	"github.com/casemate/casemate/host/claimer"
 	"github.com/casemate/casemate/host/guest"
 	"github.com/casemate/casemate/host/loop"
+	"github.com/casemate/casemate/host/mcp"
 	"github.com/casemate/casemate/host/policy"
 	"github.com/casemate/casemate/host/processor"
-	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
+	"github.com/casemate/casemate/host/store"
 	"github.com/casemate/casemate/host/stream"
 	"github.com/casemate/casemate/host/tenant"
 	"github.com/casemate/casemate/plugins"
@@ -24,12 +26,13 @@ const Version = "0.1.0"
 // wire makes the stages and joins them.
 func (h *Host) wire(ctx context.Context) error {
 	c := h.config
+	h.remotes = remotes(c)
 	h.hub = stream.NewHub(h.store, stream.Options{})
 	h.budget = policy.NewBudget(policy.BudgetOptions(c.RetryBudget))
 	caller := &loop.Caller{Policy: judged{h.policy, h.metrics}, Upstream: h.upstream, Budget: h.budget, Escalates: h.escalates}
 	h.claimer = claimer.New(h.store, watched{processor.Processor{
 		Responses: loop.New(h.store, caller, h.catalog, h.hub, loop.Options{
-			MaxFailures: c.MaxFailures, Logger: h.log.Named("loop"), Live: h.leased,
+			MaxFailures: c.MaxFailures, Logger: h.log.Named("loop"), Live: h.leased, Remotes: h.reached(), Check: checkArguments,
 		}),
 		Default: processor.NewDefault(caller, h.hub, processor.Options{MaxFailures: c.MaxFailures}),
 	}, h.metrics}, h.claims())
@@ -40,12 +43,45 @@ func (h *Host) wire(ctx context.Context) error {
 	if err := h.store.SetLimits(ctx, limits(c)); err != nil {
 		return err
 	}
+	h.recorder.set(c.Models, limits(c))
+	outputs := batch.Outputs{Store: h.store, Failure: api.Failure}
 	h.api = api.New(api.Options{
-		Store: h.store, Runner: runner{h.claimer}, Models: h.upstream, Tools: granted{h.catalog},
-		Tenants: tenants, Health: h, Hub: h.hub, MaxBodyBytes: c.MaxBodyBytes, Logger: h.log.Named("api"),
-		Metrics: h.metrics.Handler(), MetricsKey: c.MetricsKey,
+		Store: h.store, Runner: runner{h.claimer}, Models: h.models(), Tools: granted{h.catalog},
+		Tenants: tenants, Health: h, Hub: h.hub, Record: h.recorder.mode, MaxBodyBytes: c.MaxBodyBytes, Logger: h.log.Named("api"),
+		Metrics: h.metrics.Handler(), MetricsKey: c.MetricsKey, MCP: mcp.NewServer(Version),
+		Agents: agents(c), Remotes: h.named(), Uploads: h.store, Batches: h.store, Outputs: outputs,
+		Files: api.Contents{Store: h.store, Max: bodyBytes(c)}, MaxFileBytes: c.MaxFileBytes,
+	})
+	h.batches = batch.New(h.store, lines{h.api, tenants}, outputs, batch.Options{
+		MaxLine: int(bodyBytes(c)), MaxLines: c.MaxLines, Keep: store.TidyRequest{KeepBatches: c.KeepBatches},
+		Logger: h.log.Named("batch"),
 	})
 	return nil
+}
+
+// bodyBytes is how large a request may be, and what it refers to together.
+func bodyBytes(c Config) int64 {
+	if c.MaxBodyBytes > 0 {
+		return c.MaxBodyBytes
+	}
+	return 32 << 20
+}
+
+// reached is what the loop reaches clients' servers by; named is what the API
+// asks about them. Both are nil where no server may be named: a nil *mcp.Client
+// would not be a nil port.
+func (h *Host) reached() loop.Remotes {
+	if h.remotes == nil {
+		return nil
+	}
+	return h.remotes
+}
+
+func (h *Host) named() api.Remotes {
+	if h.remotes == nil {
+		return nil
+	}
+	return h.remotes
 }
 
 // claims says what this host claims, and how.
@@ -67,11 +103,7 @@ func sources(c Config) []guest.Source {
 	var all []guest.Source
 	for _, p := range c.Plugins {
 		s := guest.Source{Role: guest.Tool, File: p.File, Grants: p.Grants, Effects: p.Effects, Limits: p.Limits.forPlugins()}
-		for _, r := range p.HTTP {
-			s.HTTP = append(s.HTTP, egress.Rule{
-				Scheme: r.Scheme, Host: r.Host, Port: r.Port, Methods: r.Methods, PathPrefix: r.Path, Private: r.Private,
-			})
-		}
+		s.HTTP = rules(p.HTTP)
 		for _, secret := range p.Secrets {
 			s.Secrets = append(s.Secrets, egress.Secret{Name: secret.Name, Host: secret.Host, Header: secret.Header, Value: secret.Value})
 		}
@@ -124,10 +156,19 @@ func (h *Host) Ready() []api.Condition {
 type runner struct{ *claimer.Claimer }
 
 // Submit implements api.Runner.
-func (r runner) Submit(ctx context.Context, n queue.New, events []response.Event) (api.Run, error) {
-	run, err := r.Claimer.Submit(ctx, n, events)
+func (r runner) Submit(ctx context.Context, w store.Write) (api.Run, error) {
+	run, err := r.Claimer.Submit(ctx, w)
 	if err != nil {
 		return nil, err // not run: a nil *Run is not a nil api.Run
+	}
+	return run, nil
+}
+
+// Perform implements api.Runner.
+func (r runner) Perform(ctx context.Context, w store.Write, row bool) (api.Run, error) {
+	run, err := r.Claimer.Perform(ctx, w, row)
+	if err != nil {
+		return nil, err
 	}
 	return run, nil
 }

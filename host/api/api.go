@@ -6,7 +6,9 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"github.com/casemate/casemate/host/store"
 	"github.com/casemate/casemate/host/stream"
 	"github.com/casemate/casemate/host/tenant"
+	"github.com/casemate/casemate/host/tokens"
 )
 
 // Store is what the API needs of the store; see store.Driver for its methods.
@@ -27,17 +30,24 @@ type Store interface {
 	// Healthy reports whether the last write reached the database: if not, new
 	// requests are refused.
 	Healthy() bool
+
+	store.Conversations
 }
 
 // Runner takes requests in. Its errors may say how long a client should wait,
 // by a method RetryAfter() time.Duration.
 type Runner interface {
-	// Submit inserts a realtime request with its first events, in Processing,
-	// and runs it on this host; n.Worker is the Runner's to set. The error may
-	// wrap queue.ErrAtCap.
-	Submit(ctx context.Context, n queue.New, events []response.Event) (Run, error)
-	// Enqueue inserts a request, with its first events, for any host to claim.
-	Enqueue(ctx context.Context, n queue.New, events []response.Event) error
+	// Submit makes a write whose Insert is a realtime request, in Processing,
+	// and runs that on this host; Insert.Worker is the Runner's to set. The
+	// error may wrap queue.ErrAtCap, a *store.Repeated or a
+	// *store.ConversationBusy.
+	Submit(ctx context.Context, w store.Write) (Run, error)
+	// Perform runs w.Insert as Submit does, but without a row: it asks no cap,
+	// and writes after it answered: with row the request as it ended, else only
+	// what it used.
+	Perform(ctx context.Context, w store.Write, row bool) (Run, error)
+	// Enqueue makes a write whose Insert is a request for any host to claim.
+	Enqueue(ctx context.Context, w store.Write) error
 	// Stop ends this host's run of id, if there is one, at once.
 	Stop(id queue.ID, cause error)
 }
@@ -53,6 +63,8 @@ type Run interface {
 type Models interface {
 	Models() []string
 	Has(model string) bool
+	// Window returns how many tokens a model takes; 0: that is not known.
+	Window(model string) int
 }
 
 // Tools knows the server tools.
@@ -88,7 +100,14 @@ type Options struct {
 	Models  Models
 	Tools   Tools
 	Tenants Tenants
-	Health  Health // nil: always ready
+	Health  Health     // nil: always ready
+	MCP     ToolServer // of /mcp; nil: there is nothing at that path
+	Files   Files      // nil: there are none
+	Uploads FileStore  // of /v1/files; nil: there is nothing at that path
+	Batches BatchStore // of /v1/batches, with Uploads; nil: there is nothing at that path
+	Outputs Outputs    // of batches that run; needed with Batches
+	Remotes Remotes    // nil: no servers but this host's
+	Agents  []response.Agent
 	Hub     *stream.Hub
 	// Metrics answers GET /metrics; nil: there is nothing at that path. With
 	// MetricsKey only who sends it is answered; without, only on a host whose
@@ -96,18 +115,28 @@ type Options struct {
 	Metrics    http.Handler
 	MetricsKey string
 
+	// Record says when a tenant's request for a model is written that goes to the
+	// upstream as it came; nil: always RecordBefore, which is also what a cap on
+	// the tenant or its lane needs.
+	Record func(tenant, model string) string
+
 	MaxBodyBytes       int64         // of a request's body; 0: 32 MiB
+	MaxFileBytes       int64         // of an upload; 0: 512 MiB
 	ReadTimeout        time.Duration // for a request's body to arrive; 0: 1 min
 	WriteTimeout       time.Duration // for a client to take one event or answer; 0: 30 s
 	Heartbeat          time.Duration // of a stream on which nothing happens; 0: 15 s
 	Deadline           time.Duration // of requests that a client waits for; 0: 10 min, < 0: none
 	BackgroundDeadline time.Duration // of the others; 0: 24 h, < 0: none
+	MaxSocket          time.Duration // how long a WebSocket may stay; 0: 60 min
 	Logger             hclog.Logger  // nil: no log
 }
 
 func (o Options) withDefaults() Options {
 	if o.MaxBodyBytes <= 0 {
 		o.MaxBodyBytes = 32 << 20
+	}
+	if o.MaxFileBytes <= 0 {
+		o.MaxFileBytes = 512 << 20
 	}
 	for _, d := range []struct {
 		field *time.Duration
@@ -118,10 +147,14 @@ func (o Options) withDefaults() Options {
 		{&o.Heartbeat, 15 * time.Second},
 		{&o.Deadline, 10 * time.Minute},
 		{&o.BackgroundDeadline, 24 * time.Hour},
+		{&o.MaxSocket, time.Hour},
 	} {
 		if *d.field == 0 {
 			*d.field = d.unset
 		}
+	}
+	if o.Record == nil {
+		o.Record = func(string, string) string { return RecordBefore }
 	}
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
@@ -134,19 +167,47 @@ type API struct {
 	Options
 	routes   []route
 	draining atomic.Bool
+	drain    chan struct{}  // closed when draining begins
+	sockets  sync.WaitGroup // of WebSocket connections
+	tokens   tokens.Counter
+
+	unloggedMu sync.Mutex
+	unlogged   map[queue.ID]Run // of requests with a key, while their own connections wait
 }
 
 // New returns an API.
 func New(o Options) *API {
-	a := &API{Options: o.withDefaults()}
-	a.routes = a.table()
+	a := &API{Options: o.withDefaults(), drain: make(chan struct{})}
+	a.routes = append(append(a.table(), a.fileRoutes()...), a.batchRoutes()...)
 	return a
 }
 
 // Drain is called when the host begins to shut down: from now on new requests
 // are refused with 503, and a connection that breaks cancels nothing, since it
-// may be the host that breaks it.
-func (a *API) Drain() { a.draining.Store(true) }
+// may be the host that breaks it. A WebSocket ends with the turn that is under
+// way.
+func (a *API) Drain() {
+	if a.draining.CompareAndSwap(false, true) {
+		close(a.drain)
+	}
+}
+
+// Wait returns when no WebSocket connection is left, or ctx ends. An
+// http.Server does not know of them, so it is called after the server's
+// Shutdown and before what the turns need goes away.
+func (a *API) Wait(ctx context.Context) error {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		a.sockets.Wait()
+	}()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("api: WebSocket connections are left: %w", context.Cause(ctx))
+	}
+}
 
 // Handler returns the handler for all routes; unknown paths are answered too.
 func (a *API) Handler() http.Handler { return http.HandlerFunc(a.serve) }

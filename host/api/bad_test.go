@@ -53,7 +53,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 		h.get(path).wantError(t, 404, "unknown_url", "")
 	}
 	for path, allow := range map[string]string{
-		"/v1/responses": "POST", "/v1/responses/x": "DELETE, GET", "/v1/responses/x/cancel": "POST",
+		"/v1/responses": "GET, POST", "/v1/responses/x": "DELETE, GET", "/v1/responses/x/cancel": "POST",
 		"/v1/chat/completions": "POST", "/v1/embeddings": "POST", "/v1/models": "GET", "/healthz": "GET, HEAD",
 	} {
 		a := h.do("PATCH", path, "{}")
@@ -107,8 +107,8 @@ func TestBadBodies(t *testing.T) {
 		{"NUL in model", `{"model":"m\u0000","input":"hi"}`, 400, "invalid_value", "model"},
 		{"NUL in metadata", `{` + ok + `,"metadata":{"a":"b\u0000"}}`, 400, "invalid_value", "metadata"},
 		{"NUL in a message's name", `{"model":"m1","input":[{"role":"user","name":"a\u0000","content":"x"}]}`, 400, "invalid_value", "input[0].name"},
-		{"NUL in an allowed tool", `{` + ok + `,"tools":[{"type":"mcp","server_label":"far","server_url":"x"},{"type":"mcp","server_label":"calc","allowed_tools":["a\u0000"]}]}`, 400, "invalid_value", "tools[1].allowed_tools"},
-		{"NUL in a tool of tool_choice", `{` + ok + `,"tool_choice":{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","name":"\u0000"}]}}`, 400, "invalid_value", "tool_choice.tools"},
+		{"NUL in an allowed tool", `{` + ok + `,"tools":[{"type":"mcp","server_label":"far","connector_id":"x"},{"type":"mcp","server_label":"calc","allowed_tools":["a\u0000"]}]}`, 400, "invalid_value", "tools[1].allowed_tools"},
+		{"NUL in a tool of tool_choice", `{` + ok + `,"tool_choice":{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","name":"\u0000"}]}}`, 400, "invalid_value", "tool_choice.tools[0].name"},
 		{"NUL in user", `{` + ok + `,"user":"\u0000"}`, 400, "invalid_value", "user"},
 		{"malformed previous", `{` + ok + `,"previous_response_id":"resp_zz"}`, 400, "previous_response_not_found", "previous_response_id"},
 		{"output without call", `{"model":"m1","input":[{"type":"function_call_output","call_id":"c","output":"x"}]}`, 400, "invalid_value", "input"},

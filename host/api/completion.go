@@ -43,7 +43,14 @@ func (a *API) forward(x *exchange, path string) error {
 	if n.Stream {
 		return a.relay(x, n)
 	}
-	return a.createWait(x, n, nil, false)
+	run, bare, err := a.begin(x, n)
+	switch {
+	case err != nil:
+		return err
+	case bare:
+		return a.answer(x, n, run)
+	}
+	return a.wait(x, n, run)
 }
 
 // forwarded is what the host looks at in a body that it forwards.
@@ -145,17 +152,19 @@ func (n named) holdsNUL(bad func(any) bool) bool {
 func (a *API) relay(x *exchange, n queue.New) error {
 	l := a.Hub.Listen(n.ID, -1)
 	defer l.Close()
-	run, err := a.Runner.Submit(x.r.Context(), n, nil)
+	run, bare, err := a.begin(x, n)
 	if err != nil {
 		return err
 	}
-	x.attempt = 1
 	w := watch(x.r.Context(), run)
 	defer w.stop()
 	out := &sse{x: x}
 	err = pass(w.ctx, l, out)
 	switch {
 	case x.r.Context().Err() != nil, errors.Is(err, queue.ErrClientGone), errors.Is(err, stream.ErrOverrun):
+		if bare {
+			return a.quit(x, n)
+		}
 		return a.abandon(x, n)
 	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, errRunOver):
 		return err

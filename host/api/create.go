@@ -13,10 +13,8 @@ import (
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
 	"github.com/casemate/casemate/host/store"
+	"github.com/casemate/casemate/host/tenant"
 )
-
-// flex is the service tier whose requests wait in the queue.
-const flex = "flex"
 
 // create serves POST /v1/responses.
 func (a *API) create(x *exchange) error {
@@ -27,55 +25,37 @@ func (a *API) create(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	req, err := response.ParseRequest(body)
+	key, err := idempotencyKey(x.r.Header, body)
 	if err != nil {
 		return err
 	}
-	if err := x.mayUse(req.Model); err != nil {
-		return err
-	}
-	brief, tools, err := a.brief(x, req)
+	t, err := a.turn(x, body, nil)
 	if err != nil {
 		return err
 	}
-	encoded, err := brief.Encode()
-	if err != nil {
-		return fmt.Errorf("api: create: %w", err)
+	t.key = key
+	defer a.forget(t)
+	err = a.perform(x, t)
+	var before *store.Repeated
+	if errors.As(err, &before) {
+		return a.attach(x, t, before)
 	}
-	if req.PreviousResponseID != "" && int64(len(encoded)) > a.MaxBodyBytes {
-		return &response.BadRequest{
-			Param: "previous_response_id", Code: "context_length_exceeded",
-			Message: fmt.Sprintf("The request and the responses that it goes on from are larger than %d bytes together.", a.MaxBodyBytes),
-		}
-	}
-	n := queue.New{
-		ID: queue.NewID(), Tenant: x.tenant.Name, Model: req.Model, Path: pathResponses, Tier: tier(req.ServiceTier),
-		Stream: req.Stream, Background: req.Background, Store: req.Store, Body: encoded,
-		DeadlineIn: limited(a.Deadline),
-	}
-	if n.Background {
-		n.DeadlineIn = limited(a.BackgroundDeadline)
-	}
-	x.response = n.ID
-	// A stored flex request waits its turn like a background one, with its
-	// client on the line. Without a log nobody could tell that client the end.
-	queued := n.Background || n.Tier == flex && n.Store
-	first := response.NewStream(n.ID, n.ID.Time(), req, tools)
-	events := first.Created(queued)
-	if !n.Store {
-		events = nil
-	}
+	return err
+}
+
+// perform submits a turn and answers in the way that its client asked for.
+func (a *API) perform(x *exchange, t *turn) error {
 	switch {
-	case n.Stream:
-		return a.createStream(x, n, events, queued)
-	case n.Background:
-		if err := a.Runner.Enqueue(x.r.Context(), n, events); err != nil {
+	case t.n.Stream:
+		return a.createStream(x, t, &sse{x: x})
+	case t.n.Background:
+		if _, err := a.submit(x.r.Context(), t); err != nil {
 			return err
 		}
 		x.state = queue.Pending.String()
-		return x.write(http.StatusOK, "application/json", first.Response())
+		return x.write(http.StatusOK, "application/json", t.first.Response())
 	}
-	return a.createWait(x, n, events, queued)
+	return a.createWait(x, t)
 }
 
 // admit refuses new requests that this host could not take.
@@ -91,97 +71,34 @@ func (a *API) admit() error {
 
 // mayUse checks that the model exists for this tenant.
 func (x *exchange) mayUse(model string) error {
-	if !x.tenant.MayUse(model) || !x.a.Models.Has(model) {
-		return &Error{
-			Status: http.StatusNotFound, Code: "model_not_found", Param: "model",
-			Message: "The model does not exist, or this key may not use it.",
-		}
+	if err := x.a.mayUse(x.tenant, model); err != nil {
+		return err
 	}
 	x.model = model
 	return nil
 }
 
-// tier is the service tier that a request is served at.
-func tier(asked string) string {
-	if asked == flex {
-		return flex
+func (a *API) mayUse(t tenant.Tenant, model string) error {
+	if t.MayUse(model) && a.Models.Has(model) {
+		return nil
 	}
-	return "default"
+	return &Error{
+		Status: http.StatusNotFound, Code: "model_not_found", Param: "model",
+		Message: "The model does not exist, or this key may not use it.",
+	}
 }
 
-// brief resolves once what a request refers to: its ancestors and its tools.
-func (a *API) brief(x *exchange, req *response.Request) (response.Brief, []response.ServerTool, error) {
-	brief := response.Brief{Request: req}
-	var err error
-	if req.PreviousResponseID != "" {
-		if brief.Context, err = a.ancestors(x, req.PreviousResponseID); err != nil {
-			return brief, nil, err
-		}
-	}
-	tools, err := offer(x.tenant, req, a.Tools.Granted(x.tenant.Name))
-	if err != nil {
-		return brief, nil, err
-	}
-	for _, t := range tools {
-		brief.Offers = append(brief.Offers, t.Offer)
-	}
-	if err := response.CheckTools(brief); err != nil {
-		return brief, nil, err
-	}
-	return brief, tools, response.CheckOutputs(brief)
-}
-
-// ancestors returns the context that a response hands to its child.
-func (a *API) ancestors(x *exchange, previous string) ([]response.Item, error) {
-	missing := &response.BadRequest{
-		Param: "previous_response_id", Code: "previous_response_not_found",
-		Message: "There is no completed, stored response with that id.",
-	}
-	id, err := responseID(previous)
-	if err != nil {
-		return nil, missing
-	}
-	rec, err := a.Store.Get(x.r.Context(), x.tenant.Name, id, store.Parts{Body: true, Result: true})
+// createWait submits a turn and answers with its end.
+func (a *API) createWait(x *exchange, t *turn) error {
+	run, err := a.submit(x.r.Context(), t)
 	switch {
-	case errors.Is(err, queue.ErrNotFound):
-		return nil, missing
 	case err != nil:
-		return nil, fmt.Errorf("api: previous response: %w", err)
-	case !rec.Store || rec.Path != pathResponses:
-		return nil, missing
-	case !rec.State.Final():
-		return nil, &response.BadRequest{
-			Param: "previous_response_id", Code: "previous_response_in_progress",
-			Message: "The previous response has not ended yet.",
-		}
-	case rec.State != queue.Completed || rec.Result == nil:
-		return nil, missing
-	}
-	brief, err := response.DecodeBrief(rec.Body)
-	if err != nil {
-		return nil, fmt.Errorf("api: previous response: %w", err)
-	}
-	items, err := response.Ancestor(brief, rec.Result.Body)
-	if err != nil {
-		return nil, fmt.Errorf("api: previous response: %w", err)
-	}
-	return items, nil
-}
-
-// createWait submits a request and answers with its end.
-func (a *API) createWait(x *exchange, n queue.New, events []response.Event, queued bool) error {
-	if queued {
-		if err := a.Runner.Enqueue(x.r.Context(), n, events); err != nil {
-			return err
-		}
-		return a.await(x, n)
-	}
-	run, err := a.Runner.Submit(x.r.Context(), n, events)
-	if err != nil {
 		return err
+	case run == nil:
+		return a.await(x, t.n)
 	}
 	x.attempt = 1
-	return a.wait(x, n, run)
+	return a.wait(x, t.n, run)
 }
 
 // wait answers with the outcome of a run. A client that leaves cancels it.
@@ -203,20 +120,32 @@ func (a *API) wait(x *exchange, n queue.New, run Run) error {
 // await waits for the end of a stored request, wherever it runs, and answers
 // with what is stored.
 func (a *API) await(x *exchange, n queue.New) error {
-	l := a.Hub.Listen(n.ID, math.MaxInt64-1) // no event is that late: only the end is heard
+	err := a.over(x, n.ID)
+	if x.r.Context().Err() != nil {
+		return a.abandon(x, n)
+	}
+	if err != nil {
+		return err
+	}
+	return a.told(x, n.ID)
+}
+
+// over waits for the end of a stored request.
+func (a *API) over(x *exchange, id queue.ID) error {
+	l := a.Hub.Listen(id, math.MaxInt64-1) // no event is that late: only the end is heard
 	defer l.Close()
 	for {
-		if _, err := l.Next(x.r.Context()); err != nil {
-			if x.r.Context().Err() != nil {
-				return a.abandon(x, n)
-			}
-			if !errors.Is(err, io.EOF) {
-				return fmt.Errorf("api: await: %w", err)
-			}
-			break
+		if _, err := l.Next(x.r.Context()); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("api: await: %w", err)
 		}
 	}
-	rec, err := a.Store.Get(x.r.Context(), n.Tenant, n.ID, store.Parts{Result: true})
+}
+
+// told answers with the stored end of a request.
+func (a *API) told(x *exchange, id queue.ID) error {
+	rec, err := a.Store.Get(x.r.Context(), x.tenant.Name, id, store.Parts{Result: true})
 	if err != nil {
 		return fmt.Errorf("api: await: %w", err)
 	}

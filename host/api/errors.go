@@ -207,7 +207,10 @@ var closedCode = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 // policy's rejection as it is. What an upstream wrote is not in an outcome: its
 // Message is the host's or a policy's, and a plain upstream failure has none.
 func explainOutcome(o queue.Outcome, cause error) *Error {
-	e := &Error{Status: http.StatusInternalServerError, Code: "server_error", Message: o.Message, RetryAfter: o.RetryAfter, Final: o.Final, cause: cause}
+	e := &Error{
+		Status: http.StatusInternalServerError, Code: "server_error", Param: o.Param, Message: o.Message,
+		RetryAfter: o.RetryAfter, Final: o.Final, cause: cause,
+	}
 	text := "The request failed inside the host."
 	switch o.Class {
 	case queue.RateLimited:

@@ -19,8 +19,8 @@ type exchange struct {
 	r      *http.Request
 	w      http.ResponseWriter
 	rc     *http.ResponseController
-	id     string // x-request-id
-	pathID string // what stands for {id} in the path
+	id     string   // x-request-id
+	path   captured // what stands for the variables of the path
 	tenant tenant.Tenant
 	route  string
 	began  time.Time
@@ -45,14 +45,14 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{a: a, r: r, w: w, rc: http.NewResponseController(w), id: "req_" + queue.NewID().String(), began: time.Now()}
 	w.Header().Set("X-Request-Id", x.id)
 	defer x.end()
-	rt, h, id, err := a.find(r)
+	rt, h, path, err := a.find(r)
 	if err == nil && r.Header.Get(queue.HopHeader) != "" {
 		err = &Error{
 			Status: http.StatusLoopDetected, Code: "loop_detected", Final: true,
 			Message: "This request comes from a Casemate host: its upstreams' base_url must not lead back to one.",
 		}
 	}
-	x.route, x.pathID = rt.path, id
+	x.route, x.path = rt.path, path
 	if err == nil && !rt.public {
 		err = a.authenticate(x)
 	}

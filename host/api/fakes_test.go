@@ -16,12 +16,15 @@ import (
 
 // fakeStore keeps records in memory; it is the event log too.
 type fakeStore struct {
+	fakeConversations
+
 	mu       sync.Mutex
 	records  map[queue.ID]*store.Record
 	canceled chan queue.ID // each request that Cancel canceled
 	sick     bool
 	err      error         // of Get
 	hang     chan struct{} // Get closes it and waits for its context to end
+	waits    chan queue.ID // gets the request of each Wait for a run, where not nil
 }
 
 func (s *fakeStore) insert(n queue.New, events []response.Event, state queue.State) {
@@ -117,13 +120,15 @@ type fakeRunner struct {
 	store   *fakeStore
 	hub     *stream.Hub
 	script  func(*fakeRun)
-	err     error          // of Submit and Enqueue
-	queued  chan queue.New // what Enqueue took
-	stopped chan error     // the causes of Stop
+	err     error                   // of Submit and Enqueue
+	refuse  func(store.Write) error // asked first, where not nil
+	queued  chan queue.New          // what Enqueue took
+	stopped chan error              // the causes of Stop
 
-	mu   sync.Mutex
-	runs map[queue.ID]*fakeRun
-	wg   sync.WaitGroup
+	mu        sync.Mutex
+	runs      map[queue.ID]*fakeRun
+	performed []bool // with a row, of each Perform
+	wg        sync.WaitGroup
 }
 
 // fakeRun is one run; it drives a response.Stream as the loop does.
@@ -139,21 +144,43 @@ type fakeRun struct {
 	err      error
 }
 
-func (r *fakeRunner) Submit(_ context.Context, n queue.New, events []response.Event) (api.Run, error) {
-	if r.err != nil {
-		return nil, r.err
+func (r *fakeRunner) Submit(_ context.Context, w store.Write) (api.Run, error) {
+	n, events := *w.Insert, w.Events
+	if err := r.refusal(w); err != nil {
+		return nil, err
 	}
 	r.store.insert(n, events, queue.Processing)
 	return r.start(n), nil
 }
 
-func (r *fakeRunner) Enqueue(_ context.Context, n queue.New, events []response.Event) error {
+// Perform makes no row before the run has ended.
+func (r *fakeRunner) Perform(_ context.Context, w store.Write, row bool) (api.Run, error) {
 	if r.err != nil {
-		return r.err
+		return nil, r.err
+	}
+	r.mu.Lock()
+	r.performed = append(r.performed, row)
+	r.mu.Unlock()
+	return r.start(*w.Insert), nil
+}
+
+func (r *fakeRunner) Enqueue(_ context.Context, w store.Write) error {
+	n, events := *w.Insert, w.Events
+	if err := r.refusal(w); err != nil {
+		return err
 	}
 	r.store.insert(n, events, queue.Pending)
 	r.queued <- n
 	return nil
+}
+
+func (r *fakeRunner) refusal(w store.Write) error {
+	if r.refuse != nil {
+		if err := r.refuse(w); err != nil {
+			return err
+		}
+	}
+	return r.err
 }
 
 func (r *fakeRunner) Stop(id queue.ID, cause error) {
@@ -180,6 +207,9 @@ func (r *fakeRunner) start(n queue.New) *fakeRun {
 }
 
 func (r *fakeRun) Wait(ctx context.Context) (queue.Outcome, error) {
+	if r.store.waits != nil {
+		r.store.waits <- r.ID
+	}
 	select {
 	case <-r.done:
 		return r.outcome, r.err
@@ -263,6 +293,8 @@ func (m fakeModels) Has(s string) bool {
 	}
 	return false
 }
+
+func (fakeModels) Window(string) int { return 0 }
 
 type fakeTools []response.ServerTool
 

@@ -19,10 +19,25 @@ import (
 // request that ends before it can still be answered with its own status.
 const settle = 200 * time.Millisecond
 
+// sink is where the events of one response go: an answer, or frames of a
+// connection. Its errors wrap queue.ErrClientGone where the client left.
+type sink interface {
+	// open says that events will follow: an answer with a status of its own is
+	// too late from now on.
+	open() error
+	// event sends one event of this type.
+	event(kind string, data []byte) error
+	// done ends the stream. A terminal event may have been sent or not.
+	done() error
+	// outcome answers a request that ended before its first event.
+	outcome(o queue.Outcome) error
+}
+
 // feed is the event stream of one response on one connection.
 type feed struct {
 	a      *API
-	out    sse
+	x      *exchange
+	out    sink
 	tenant string
 	id     queue.ID
 	logged bool
@@ -35,9 +50,9 @@ type feed struct {
 	w      *watcher // of the run of an unlogged response; else nil
 }
 
-func (a *API) feed(x *exchange, id queue.ID, logged bool, after int64) *feed {
+func (a *API) feed(x *exchange, out sink, id queue.ID, logged bool, after int64) *feed {
 	f := &feed{
-		a: a, out: sse{x: x}, tenant: x.tenant.Name, id: id, logged: logged,
+		a: a, x: x, out: out, tenant: x.tenant.Name, id: id, logged: logged,
 		l: a.Hub.Listen(id, after), last: after,
 	}
 	if after < 0 {
@@ -46,20 +61,17 @@ func (a *API) feed(x *exchange, id queue.ID, logged bool, after int64) *feed {
 	return f
 }
 
-// createStream submits a request and streams its events.
-func (a *API) createStream(x *exchange, n queue.New, events []response.Event, queued bool) error {
-	f := a.feed(x, n.ID, n.Store, -1)
+// createStream submits a turn and streams its events to out.
+func (a *API) createStream(x *exchange, t *turn, out sink) error {
+	n := t.n
+	f := a.feed(x, out, n.ID, n.Store, -1)
 	defer f.l.Close()
 	ctx := x.r.Context()
-	if queued {
-		if err := a.Runner.Enqueue(ctx, n, events); err != nil {
-			return err
-		}
-	} else {
-		run, err := a.Runner.Submit(ctx, n, events)
-		if err != nil {
-			return err
-		}
+	run, err := a.submit(ctx, t)
+	if err != nil {
+		return err
+	}
+	if run != nil {
 		x.attempt = 1
 		if !n.Store {
 			f.w = watch(ctx, run)
@@ -67,7 +79,7 @@ func (a *API) createStream(x *exchange, n queue.New, events []response.Event, qu
 			ctx = f.w.ctx
 		}
 	}
-	err := f.run(ctx)
+	err = f.run(ctx)
 	gone := x.r.Context().Err() != nil || errors.Is(err, queue.ErrClientGone) || errors.Is(err, stream.ErrOverrun)
 	if gone && !n.Background && !f.closed {
 		return a.abandon(x, n)
@@ -88,7 +100,7 @@ func (f *feed) run(ctx context.Context) error {
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, errRunOver):
 			return f.end(ctx)
 		case ctx.Err() != nil:
-			return fmt.Errorf("api: %s: %w", f.id, f.out.x.left())
+			return fmt.Errorf("api: %s: %w", f.id, f.x.left())
 		case errors.Is(err, context.DeadlineExceeded):
 			if err := f.idle(ctx, wait); err != nil {
 				return err
@@ -96,7 +108,7 @@ func (f *feed) run(ctx context.Context) error {
 		default:
 			return err
 		}
-		if f.out.x.status != 0 {
+		if f.x.status != 0 {
 			wait = f.a.Heartbeat
 		}
 	}
@@ -113,7 +125,7 @@ func (f *feed) next(ctx context.Context, wait time.Duration) ([]response.Event, 
 // idle is called when nothing happened for a while: first the head goes out,
 // then heartbeats do.
 func (f *feed) idle(ctx context.Context, waited time.Duration) error {
-	if f.out.x.status == 0 {
+	if f.x.status == 0 {
 		return f.out.open()
 	}
 	if waited < f.a.Heartbeat {
@@ -133,7 +145,7 @@ func (f *feed) send(events []response.Event) error {
 		f.note(e)
 		if terminal(kind) {
 			f.closed = true
-			f.out.x.state = stateOf(kind).String()
+			f.x.state = stateOf(kind).String()
 			return f.out.done()
 		}
 	}
@@ -202,7 +214,10 @@ func (f *feed) end(ctx context.Context) error {
 			return fmt.Errorf("api: end of %s: %w", f.id, err)
 		}
 		s = nil
-		if n := len(rec.Events); n > 0 && !terminal(eventType(rec.Events[n-1].Data)) {
+		if len(rec.Events) == 0 { // every stored response has some
+			return fmt.Errorf("api: end of %s: %w", f.id, stream.ErrGap)
+		}
+		if n := len(rec.Events); !terminal(eventType(rec.Events[n-1].Data)) {
 			if s, err = response.Restore(rec.Events); err != nil {
 				return fmt.Errorf("api: end of %s: %w", f.id, err)
 			}
@@ -210,8 +225,8 @@ func (f *feed) end(ctx context.Context) error {
 	} else {
 		if f.w != nil {
 			o := f.w.outcome()
-			if f.last < 0 && f.out.x.status == 0 {
-				return f.out.x.outcome(o)
+			if f.last < 0 && f.x.status == 0 {
+				return f.out.outcome(o)
 			}
 			rec.State, rec.Class = o.To, o.Class
 		}
@@ -219,8 +234,8 @@ func (f *feed) end(ctx context.Context) error {
 			return fmt.Errorf("api: end of %s: what its client was told is not known", f.id)
 		}
 	}
-	f.out.x.attempt = rec.Attempt
-	defer func() { f.out.x.state = rec.State.String() }() // the event's type says less
+	f.x.attempt = rec.Attempt
+	defer func() { f.x.state = rec.State.String() }() // the event's type says less
 	if s != nil && s.NextSeq() > 0 && rec.State != queue.Canceled {
 		f.told = nil // s may be it, and is about to run ahead
 		for _, e := range s.Finish(endOf(rec)) {

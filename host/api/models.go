@@ -39,8 +39,8 @@ func (a *API) models(x *exchange) error {
 
 // model serves GET /v1/models/{id}.
 func (a *API) model(x *exchange) error {
-	if err := x.mayUse(x.pathID); err != nil {
+	if err := x.mayUse(x.path.id); err != nil {
 		return err
 	}
-	return x.writeJSON(http.StatusOK, modelOf(x.pathID))
+	return x.writeJSON(http.StatusOK, modelOf(x.path.id))
 }

@@ -16,7 +16,7 @@ import (
 // find returns the stored response of the path. Another tenant's, an unstored
 // one and a request of another kind do not exist.
 func (x *exchange) find(parts store.Parts) (store.Record, error) {
-	id, err := responseID(x.pathID)
+	id, err := responseID(x.path.id)
 	if err != nil {
 		return store.Record{}, err
 	}
@@ -42,7 +42,7 @@ func (a *API) retrieve(x *exchange) error {
 		if err != nil {
 			return err
 		}
-		f := a.feed(x, rec.ID, true, q.after)
+		f := a.feed(x, &sse{x: x}, rec.ID, true, q.after)
 		defer f.l.Close()
 		return f.run(x.r.Context())
 	}

@@ -12,7 +12,7 @@ type handler func(x *exchange) error
 
 // route is one path and what each method does there.
 type route struct {
-	path    string // segments; {id} stands for one, {id...} for the rest
+	path    string // segments; {id} and {item} stand for one each, {id...} for the rest
 	public  bool   // needs no key
 	methods map[string]handler
 }
@@ -22,19 +22,31 @@ const (
 	pathResponses   = "/v1/responses"
 	pathCompletions = "/v1/chat/completions"
 	pathEmbeddings  = "/v1/embeddings"
+	pathMCP         = "/mcp"
 )
 
+// pathConversations is where conversations are.
+const pathConversations = "/v1/conversations"
+
 // Paths returns the paths that requests are stored under.
-func Paths() []string { return []string{pathResponses, pathCompletions, pathEmbeddings} }
+func Paths() []string { return []string{pathResponses, pathCompletions, pathEmbeddings, pathMCP} }
 
 // table is every route there is.
 func (a *API) table() []route {
 	return []route{
-		{path: pathResponses, methods: map[string]handler{"POST": a.create}},
+		{path: pathResponses, methods: map[string]handler{"POST": a.create, "GET": a.socket}},
+		{path: pathResponses + "/input_tokens", methods: map[string]handler{"POST": a.countInput}},
+		{path: pathResponses + "/compact", methods: map[string]handler{"POST": a.compact}},
 		{path: pathResponses + "/{id}", methods: map[string]handler{"GET": a.retrieve, "DELETE": a.remove}},
 		{path: pathResponses + "/{id}/cancel", methods: map[string]handler{"POST": a.cancel}},
+		{path: pathResponses + "/{id}/input_items", methods: map[string]handler{"GET": a.inputItems}},
+		{path: pathConversations, methods: map[string]handler{"POST": a.createConversation}},
+		{path: pathConversations + "/{id}", methods: map[string]handler{"GET": a.conversation, "POST": a.setMetadata, "DELETE": a.removeConversation}},
+		{path: pathConversations + "/{id}/items", methods: map[string]handler{"GET": a.items, "POST": a.addItems}},
+		{path: pathConversations + "/{id}/items/{item}", methods: map[string]handler{"GET": a.item, "DELETE": a.removeItem}},
 		{path: pathCompletions, methods: map[string]handler{"POST": a.completion}},
 		{path: pathEmbeddings, methods: map[string]handler{"POST": a.embedding}},
+		{path: pathMCP, methods: map[string]handler{"POST": a.mcp}},
 		{path: "/v1/models", methods: map[string]handler{"GET": a.models}},
 		{path: "/v1/models/{id...}", methods: map[string]handler{"GET": a.model}},
 		{path: "/healthz", public: true, methods: map[string]handler{"GET": a.healthz, "HEAD": a.healthz}},
@@ -43,47 +55,58 @@ func (a *API) table() []route {
 	}
 }
 
-// match reports whether path is the route's, and what stands for {id}.
-func (r route) match(path string) (id string, ok bool) {
+// captured is what stands for the variables of a route.
+type captured struct{ id, item string }
+
+// match reports whether path is the route's, and what stands for its variables.
+func (r route) match(path string) (c captured, ok bool) {
 	want, got := strings.Split(r.path, "/"), strings.Split(path, "/")
 	for i, w := range want {
 		switch {
 		case i >= len(got):
-			return "", false
+			return c, false
 		case w == "{id...}":
-			id = strings.Join(got[i:], "/")
-			return id, id != ""
+			c.id = strings.Join(got[i:], "/")
+			return c, c.id != ""
 		case w == "{id}" && got[i] != "":
-			id = got[i]
+			c.id = got[i]
+		case w == "{item}" && got[i] != "":
+			c.item = got[i]
 		case w != got[i]:
-			return "", false
+			return c, false
 		}
 	}
-	return id, len(want) == len(got)
+	return c, len(want) == len(got)
 }
 
 // find returns the route and handler of a request, or the error to answer.
-func (a *API) find(r *http.Request) (route, handler, string, error) {
+// Where two routes match, the first is it.
+func (a *API) find(r *http.Request) (route, handler, captured, error) {
 	for _, rt := range a.routes {
-		id, ok := rt.match(r.URL.Path)
+		c, ok := rt.match(r.URL.Path)
 		if !ok {
 			continue
 		}
 		if h := rt.methods[r.Method]; h != nil {
-			return rt, h, id, nil
+			return rt, h, c, nil
 		}
 		var allow []string
 		for m := range rt.methods {
 			allow = append(allow, m)
 		}
 		slices.Sort(allow)
-		return rt, nil, "", &Error{
-			Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Allow: strings.Join(allow, ", "),
-			Message: "This path does not take that method.",
-		}
+		return rt, nil, c, notAllowed(allow...)
 	}
-	return route{path: "unknown"}, nil, "", &Error{
+	return route{path: "unknown"}, nil, captured{}, &Error{
 		Status: http.StatusNotFound, Code: "unknown_url", Message: "There is nothing at this path.",
+	}
+}
+
+// notAllowed answers a method that a path does not take.
+func notAllowed(allow ...string) error {
+	return &Error{
+		Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Allow: strings.Join(allow, ", "),
+		Message: "This path does not take that method.",
 	}
 }
 

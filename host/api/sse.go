@@ -9,7 +9,7 @@ import (
 	"github.com/casemate/casemate/host/queue"
 )
 
-// sse writes an event stream. Each frame is one Write and one Flush, with LF
+// sse is the sink that writes an event stream. Each frame is one Write and one Flush, with LF
 // line ends: there are clients that lose an event whose end comes in another
 // chunk.
 type sse struct {
@@ -57,6 +57,9 @@ func (s *sse) event(kind string, data []byte) error {
 
 // done writes the end of a complete stream.
 func (s *sse) done() error { return s.event("", []byte("[DONE]")) }
+
+// outcome answers a request that ended before its first event.
+func (s *sse) outcome(o queue.Outcome) error { return s.x.outcome(o) }
 
 func (s *sse) flush() error {
 	if err := s.x.rc.Flush(); err != nil {

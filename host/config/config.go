@@ -30,9 +30,14 @@ type File struct {
 	Models    []Model
 	Plugins   []Plugin
 	Policies  Policies
+	Agents    []Agent
+	MCP       MCP
 	Tenants   []Tenant
 	Sandbox   Sandbox
 	Log       Log
+	Files     Files
+	Batches   Batches
+	Record    string // what is written of a request on the default path: before, after or off; "": before
 
 	MaxBodyBytes  int64         // of a request
 	Slots         int           // requests run at once from the queue
@@ -58,8 +63,8 @@ type File struct {
 // Upstream is a model endpoint.
 type Upstream struct {
 	Name        string
-	Kind        string  // "openai" or "demo"
-	BaseURL     string  // of kind openai
+	Kind        string  // "chat", or "openai" for the same, "responses" or "demo"
+	BaseURL     string  // not of kind demo
 	APIKey      string  // value of the variable that api_key_env names
 	MaxInFlight int     // calls to each of its models at once, of all hosts together; 0: any number
 	Reserve     Reserve // of MaxInFlight
@@ -70,6 +75,10 @@ type Model struct {
 	Name     string
 	Targets  []Target
 	Escalate Escalation // To is "" for none
+	Record   string     // File.Record for this model; "": as there
+	// ContextWindow is how many tokens input and output may have together; 0: not
+	// known.
+	ContextWindow int
 }
 
 // Target is a model of an upstream.

@@ -16,8 +16,10 @@ import (
 
 // The kinds of an upstream.
 const (
-	kindOpenAI = "openai"
-	kindDemo   = "demo"
+	kindChat      = "chat"
+	kindResponses = "responses"
+	kindDemo      = "demo"
+	kindOpenAI    = "openai" // another name of chat
 )
 
 var (
@@ -30,7 +32,7 @@ var (
 
 // root reads the whole document.
 func (r *reader) root(n *yaml.Node) {
-	var upstreams, models, tenants names
+	var upstreams, models, agents, tenants names
 	keys := r.keysUnder("")
 	maps.Copy(keys, map[string]value{
 		"retry_budget": func(n *yaml.Node, path string) { r.object(n, path, r.keysUnder("retry_budget.")) },
@@ -44,6 +46,10 @@ func (r *reader) root(n *yaml.Node) {
 		"models":    r.list(func(n *yaml.Node, path string) { r.model(n, path, &models) }),
 		"plugins":   r.list(r.plugin),
 		"policies":  r.policies,
+		"agents":    r.list(func(n *yaml.Node, path string) { r.agent(n, path, &agents) }),
+		"mcp":       r.mcp,
+		"files":     func(n *yaml.Node, path string) { r.object(n, path, r.keysUnder("files.")) },
+		"batches":   func(n *yaml.Node, path string) { r.object(n, path, r.keysUnder("batches.")) },
 		"tenants":   r.list(func(n *yaml.Node, path string) { r.tenant(n, path, &tenants) }),
 	})
 	r.object(n, "", keys)
@@ -120,7 +126,7 @@ func (r *reader) upstream(n *yaml.Node, path string, seen *names) {
 	var u Upstream
 	r.object(n, path, map[string]value{
 		"name":        r.name(&u.Name, seen, plainName),
-		"kind":        r.text(&u.Kind, func(s string) error { return oneOf(s, kindOpenAI, kindDemo) }),
+		"kind":        r.text(&u.Kind, func(s string) error { return oneOf(s, kindChat, kindResponses, kindDemo, kindOpenAI) }),
 		"base_url":    r.text(&u.BaseURL, checkBaseURL),
 		"api_key_env": r.variable(func(v string) { u.APIKey = v }),
 		"limits": func(n *yaml.Node, path string) {
@@ -130,7 +136,7 @@ func (r *reader) upstream(n *yaml.Node, path string, seen *names) {
 	r.needs(n, path, "name", "kind")
 	r.reserved(n, path, u.Reserve, limit{"max_in_flight", u.MaxInFlight})
 	switch u.Kind {
-	case kindOpenAI:
+	case kindChat, kindOpenAI, kindResponses:
 		r.needs(n, path, "base_url")
 	case kindDemo:
 		for _, key := range []string{"base_url", "api_key_env"} {
@@ -149,7 +155,9 @@ func (r *reader) model(n *yaml.Node, path string, seen *names) {
 		"targets": r.list(func(n *yaml.Node, path string) {
 			m.Targets = append(m.Targets, r.target(n, path, m.Targets))
 		}),
-		"escalate": r.escalation(&m),
+		"escalate":       r.escalation(&m),
+		"record":         r.recorded(&m.Record),
+		"context_window": r.count(&m.ContextWindow),
 	})
 	r.needs(n, path, "name", "targets")
 	if n.Kind == yaml.MappingNode && has(n, "targets") && !hasItems(n, "targets") {

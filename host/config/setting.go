@@ -40,7 +40,7 @@ func (s setting) env() string {
 }
 
 // settings are all of them, in the order of the documentation.
-var settings = slices.Concat(hostSettings, queueSettings)
+var settings = slices.Concat(hostSettings, queueSettings, servingSettings)
 
 // hostSettings are those of the host and of the sandbox.
 var hostSettings = []setting{

@@ -86,15 +86,7 @@ func TestProgram(t *testing.T) {
 	})
 	t.Run("first tool of the README", func(t *testing.T) { firstTool(t, dir) })
 	t.Run("a second signal stops at once", func(t *testing.T) { secondSignal(t, dir) })
-	t.Run("official client", func(t *testing.T) {
-		config, _ := slowConfig(t, dir)
-		p := serveIn(t, dir, nil, "--config", config)
-		client, err := filepath.Abs(filepath.Join(root, "examples", "clients", "go"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		runIn(t, client, []string{"CASEMATE_TEST_URL=" + p.url + "/v1"}, "go", "test", "-count=1", "./...")
-	})
+	t.Run("official clients", func(t *testing.T) { officialClients(t, dir) })
 }
 
 // firstTool follows the README: its Go code, its configuration, its question.
