@@ -27,7 +27,7 @@ include $(PEERS)/guests.mk
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build guests guests-all run test check format vet cross lint tidy law soak bench bench-guests bench-queue bench-peers demo clean FORCE
+.PHONY: help build guests guests-all run test check format vet cross lint tidy law soak load bench bench-guests bench-queue bench-peers demo clean FORCE
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,9 @@ test: ## run all tests, on SQLite and PostgreSQL
 
 soak: ## 20,000 requests on four hosts that are killed, stopped, cut off and skewed, and a database that goes away
 	$(GO) test -count=1 -timeout=60m -run 'TestFleetSoak$$' -v ./host/internal/endtoend -fleet.requests=20000 -fleet.duration=5m
+
+load: ## 64 clients for a minute, on both databases: memory, goroutines, every response accounted for
+	$(GO) test -count=1 -timeout=20m -run 'TestLoad$$' -v ./host/internal/endtoend -load.duration=60s
 
 check: format vet lint tidy law ## format, vet for all targets, lint, go.mod, import law
 

@@ -133,7 +133,7 @@ func samples(ctx context.Context, c *claimer.Claimer, watch *stopwatch, n int) (
 		in := queue.New{ID: queue.NewID(), Tenant: "bench", Model: "m", Path: "/v1/responses", Store: true, Body: body}
 		began := time.Now()
 		watch.spent.Store(0)
-		run, err := c.Submit(ctx, in, response.NewStream(in.ID, in.ID.Time(), req, watch.Tools()).Created(false))
+		run, err := c.Submit(ctx, store.Write{Insert: &in, Events: response.NewStream(in.ID, in.ID.Time(), req, watch.Tools()).Created(false)})
 		if err != nil {
 			return 0, 0, err
 		}

@@ -56,6 +56,12 @@ func run(ctx context.Context, wasm string, n int) (err error) {
 		if err := benchHost(ctx, r, db.name, db.url, wasm, n); err != nil {
 			return fmt.Errorf("%s: %w", db.name, err)
 		}
+		if err := benchOverhead(ctx, r, db.name, db.url, n); err != nil {
+			return fmt.Errorf("%s: %w", db.name, err)
+		}
+		if err := benchIdle(ctx, r, db.name, db.url); err != nil {
+			return fmt.Errorf("%s: %w", db.name, err)
+		}
 	}
 	r.notes = append(r.notes, "PostgreSQL: unless "+testdb.Variable+" is set, a server started for this run, without fsync; SQLite: synchronous=FULL")
 	r.details()
