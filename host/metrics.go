@@ -91,7 +91,8 @@ func (h *Host) observe(o plugins.Observation) {
 func (h *Host) queueNow() telemetry.Queue {
 	q := telemetry.Queue{
 		Running: h.claimer.Running(), Writes: h.store.Backlog(), Healthy: h.store.Healthy(), LateResults: h.claimer.Late(),
-		States: map[string]int{}, Pending: map[string]int{}, Retries: map[string]telemetry.RetryBudget{}, Cooldowns: map[string]float64{},
+		Unrecorded: h.claimer.Unrecorded(),
+		States:     map[string]int{}, Pending: map[string]int{}, Retries: map[string]telemetry.RetryBudget{}, Cooldowns: map[string]float64{},
 	}
 	for model, n := range h.budget.Counts() {
 		q.Retries[model] = telemetry.RetryBudget{Paid: n.Paid, Refunded: n.Refunds, Refused: n.Refused}

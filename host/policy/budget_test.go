@@ -279,3 +279,28 @@ func TestLongestDelayIsSpread(t *testing.T) {
 		t.Errorf("got %v to %v, want 9 to 10 minutes", least, most)
 	}
 }
+
+// TestRateLimitDoesNotKeepAClientForEver checks a rate limit that lasts: queued
+// work goes on, who waits for the answer is told when to come back.
+func TestRateLimitDoesNotKeepAClientForEver(t *testing.T) {
+	for _, tt := range []struct {
+		said     time.Duration
+		tries    int
+		realtime bool
+		retry    bool
+	}{
+		{time.Second, 0, true, true},
+		{time.Second, 2, true, true},
+		{time.Second, 3, true, false},
+		{time.Second, 3, false, true},
+		{8 * time.Second, 0, true, true},
+		{11 * time.Second, 0, true, false},
+		{11 * time.Second, 0, false, true},
+	} {
+		q := with(failed(queue.RateLimited), func(q *abi.RetryQuestion) { q.Outcome.RetryAfterMS = tt.said.Milliseconds() })
+		v, _ := policy.New(nil).Retry(t.Context(), q, policy.Bounds{MaxFailures: 3, Tries: tt.tries, Realtime: tt.realtime})
+		if v.Retry != tt.retry || !v.Retry && v.RetryAfter < tt.said {
+			t.Errorf("%+v: got %+v", tt, v)
+		}
+	}
+}

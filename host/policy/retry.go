@@ -104,6 +104,9 @@ func (d *Decider) Retry(ctx context.Context, q abi.RetryQuestion, b Bounds) (Ver
 		ans = BuiltinRetry(q)
 	}
 	v, why := clampRetry(ans, q, b)
+	if v.Retry && b.Realtime {
+		v = patient(v, q, b)
+	}
 	if v.Retry {
 		v = afford(v, q, b)
 	}
@@ -197,6 +200,20 @@ func clampDelayMS(ms int64, q abi.RetryQuestion, b Bounds, counted bool) int64 {
 func mayBeFree(q abi.RetryQuestion) bool {
 	return queue.Class(q.Outcome.Class) == queue.RateLimited &&
 		(q.DeadlineInMS > 0 || q.Request.AgeMS < maxFreeAge.Milliseconds())
+}
+
+// realtimeDelay is the longest that a client is kept waiting for one retry that
+// spends no failure.
+const realtimeDelay = 10 * time.Second
+
+// patient ends what would go on for as long as a rate limit does while somebody
+// waits: nothing but the deadline bounds retries that spend no failure. The
+// client is told when to come back.
+func patient(v Verdict, q abi.RetryQuestion, b Bounds) Verdict {
+	if v.Count || v.Delay <= realtimeDelay && b.Tries < q.MaxFailures {
+		return v
+	}
+	return Verdict{Reason: "the rate limit lasts", Clamped: true, RetryAfter: v.Delay}
 }
 
 // afford has the budget pay for the try that v asks for, if this attempt makes

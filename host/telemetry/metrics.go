@@ -46,6 +46,7 @@ type Queue struct {
 	Writes      int                    // that wait for the database
 	Healthy     bool                   // the last write reached it
 	LateResults uint64                 // that came after their claim was lost
+	Unrecorded  uint64                 // requests that ended and could not be written
 	Retries     map[string]RetryBudget // by model
 	Cooldowns   map[string]float64     // seconds that targets are left alone yet, by target; those without are not in it
 }

@@ -55,9 +55,9 @@ func TestMetrics(t *testing.T) {
 		Queue: func() telemetry.Queue {
 			return telemetry.Queue{
 				States: map[string]int{"pending": 7}, Pending: map[string]int{"small": 6}, Running: 2, Writes: 1, Healthy: true,
-				LateResults: 8,
-				Retries:     map[string]telemetry.RetryBudget{"big": {Paid: 5, Refunded: 4, Refused: 3}},
-				Cooldowns:   map[string]float64{"main/big": 1.5},
+				LateResults: 8, Unrecorded: 9,
+				Retries:   map[string]telemetry.RetryBudget{"big": {Paid: 5, Refunded: 4, Refused: 3}},
+				Cooldowns: map[string]float64{"main/big": 1.5},
 			}
 		},
 	})
@@ -116,6 +116,7 @@ func TestMetrics(t *testing.T) {
 		`casemate_retry_budget_total{model="big",what="refused"}`:                                   "3",
 		`casemate_target_cooldown_seconds{target="main/big"}`:                                       "1.5",
 		`casemate_late_results_total`:                                                               "8",
+		`casemate_unrecorded_total`:                                                                 "9",
 	} {
 		if got := value(text, series); got != want {
 			t.Errorf("%s = %q, want %s", series, got, want)

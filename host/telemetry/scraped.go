@@ -45,6 +45,7 @@ func newScraped(s Sets, from Sources) *scraped {
 		desc("store_writes_waiting", "Writes that wait for the database.")
 		desc("store_healthy", "Whether the last write reached the database, 1 or 0.")
 		desc("late_results_total", "Results that came after their claim was lost.")
+		desc("unrecorded_total", "Requests of record: after or off that ended, and could not be written.")
 		desc("retry_budget_total", "Retries of upstream calls that were paid, refunded or refused, by model.", "model", "what")
 		desc("target_cooldown_seconds", "How long targets are left alone yet, by target.", "target")
 	}
@@ -137,4 +138,5 @@ func (c *scraped) queue(q Queue, show func(string, float64, ...string)) {
 	show("requests_running", float64(q.Running))
 	show("store_writes_waiting", float64(q.Writes))
 	show("late_results_total", float64(q.LateResults))
+	show("unrecorded_total", float64(q.Unrecorded))
 }
