@@ -85,7 +85,7 @@ vet: cross
 
 # The portable paths, which nothing here runs: all packages but those with tests
 # that start and kill processes as Unix does, and the host as a whole.
-UNIX := /host/(batch|cmd/casemate|doctor|queuebench|internal/(bench|endtoend|fleet|testdb)|store/postgres)$$
+UNIX := /host/(batch|cmd/casemate|doctor|loop|queuebench|internal/(bench|endtoend|fleet|testdb)|store/postgres)$$
 
 cross:
 	for os in darwin windows; do \

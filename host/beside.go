@@ -77,7 +77,7 @@ type lines struct {
 // MayUse implements batch.Maker.
 func (l lines) MayUse(name, model string) bool {
 	t, ok := l.tenants.ByName(name)
-	return ok && l.API.MayAsk(t, model)
+	return ok && l.MayAsk(t, model)
 }
 
 // Prepare implements batch.Maker.
@@ -86,5 +86,5 @@ func (l lines) Prepare(ctx context.Context, name, path string, body []byte) (que
 	if !ok {
 		return queue.New{}, nil, api.UnknownTenant()
 	}
-	return l.API.Line(ctx, t, path, body)
+	return l.Line(ctx, t, path, body)
 }

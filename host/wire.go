@@ -50,7 +50,8 @@ func (h *Host) wire(ctx context.Context) error {
 		Tenants: tenants, Health: h, Hub: h.hub, Record: h.recorder.mode, MaxBodyBytes: c.MaxBodyBytes, Logger: h.log.Named("api"),
 		Metrics: h.metrics.Handler(), MetricsKey: c.MetricsKey, MCP: mcp.NewServer(Version),
 		Agents: agents(c), Remotes: h.named(), Uploads: h.store, Batches: h.store, Outputs: outputs,
-		Files: api.Contents{Store: h.store, Max: bodyBytes(c)}, MaxFileBytes: c.MaxFileBytes,
+		BatchAdded: func() { h.batches.Wake() }, // made below, with this
+		Files:      api.Contents{Store: h.store, Max: bodyBytes(c)}, MaxFileBytes: c.MaxFileBytes,
 	})
 	h.batches = batch.New(h.store, lines{h.api, tenants}, outputs, batch.Options{
 		MaxLine: int(bodyBytes(c)), MaxLines: c.MaxLines, Keep: store.TidyRequest{KeepBatches: c.KeepBatches},

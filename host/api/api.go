@@ -25,7 +25,7 @@ import (
 // Store is what the API needs of the store; see store.Driver for its methods.
 type Store interface {
 	Get(ctx context.Context, tenant string, id queue.ID, parts store.Parts) (store.Record, error)
-	Cancel(ctx context.Context, tenant string, id queue.ID) (store.Record, bool, error)
+	Cancel(ctx context.Context, tenant string, id queue.ID, code string) (store.Record, bool, error)
 	Delete(ctx context.Context, tenant string, id queue.ID) error
 	// Healthy reports whether the last write reached the database: if not, new
 	// requests are refused.
@@ -106,9 +106,12 @@ type Options struct {
 	Uploads FileStore  // of /v1/files; nil: there is nothing at that path
 	Batches BatchStore // of /v1/batches, with Uploads; nil: there is nothing at that path
 	Outputs Outputs    // of batches that run; needed with Batches
-	Remotes Remotes    // nil: no servers but this host's
-	Agents  []response.Agent
-	Hub     *stream.Hub
+	// BatchAdded is called when there is something to do for a batch; nil: whoever
+	// goes on with batches finds out in a while.
+	BatchAdded func()
+	Remotes    Remotes // nil: no servers but this host's
+	Agents     []response.Agent
+	Hub        *stream.Hub
 	// Metrics answers GET /metrics; nil: there is nothing at that path. With
 	// MetricsKey only who sends it is answered; without, only on a host whose
 	// one tenant needs no key.
@@ -169,6 +172,8 @@ type API struct {
 	draining atomic.Bool
 	drain    chan struct{}  // closed when draining begins
 	sockets  sync.WaitGroup // of WebSocket connections
+	open     census         // of them
+	memories memories       // of them, too
 	tokens   tokens.Counter
 
 	unloggedMu sync.Mutex

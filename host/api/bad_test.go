@@ -12,6 +12,7 @@ import (
 	"github.com/casemate/casemate/host/api"
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/store"
+	"github.com/casemate/casemate/host/tenant"
 )
 
 func TestAuth(t *testing.T) {
@@ -44,6 +45,27 @@ func TestAuth(t *testing.T) {
 	}
 	if strings.Contains(h.logged(), "key-acme") || strings.Contains(h.logged(), "nobody") {
 		t.Error("a key is in the log")
+	}
+}
+
+// A page of elsewhere may have its browser send a request to a host that wants no
+// key: it is not served. One of this machine is.
+func TestOpenHostIsForThisMachine(t *testing.T) {
+	open, err := tenant.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(t, func(o *api.Options) { o.Tenants = open })
+	h.key = ""
+	for path, body := range map[string]string{"/v1/responses": `{"model":"m1","input":"hi"}`, "/v1/conversations": `{}`} {
+		a := h.do("POST", path, body, "Origin", "https://elsewhere.example", "Content-Type", "text/plain")
+		a.wantError(t, 403, "origin_not_allowed", "")
+		if a := h.do("POST", path, body, "Origin", "http://localhost:3000"); a.status != 200 {
+			t.Errorf("%s of this machine: got %d %s", path, a.status, a.body)
+		}
+	}
+	if len(h.runner.runs) != 1 {
+		t.Errorf("got %d runs, want 1", len(h.runner.runs))
 	}
 }
 
@@ -84,7 +106,7 @@ func TestLoopIsRefused(t *testing.T) {
 }
 
 func TestBadBodies(t *testing.T) {
-	h := newHost(t, func(o *api.Options) { o.MaxBodyBytes = 2000 })
+	h := newHost(t, func(o *api.Options) { o.MaxBodyBytes = 30000 })
 	const ok = `"model":"m1","input":"hi"`
 	tests := []struct {
 		name, body  string
@@ -101,6 +123,8 @@ func TestBadBodies(t *testing.T) {
 		{"model of wrong type", `{"model":1,"input":"hi"}`, 400, "invalid_type", "model"},
 		{"unknown model", `{"model":"m9","input":"hi"}`, 404, "model_not_found", "model"},
 		{"no input", `{"model":"m1"}`, 400, "missing_required_parameter", "input"},
+		{"empty input", `{"model":"m1","input":[]}`, 400, "missing_required_parameter", "input"},
+		{"too deep", `{` + ok + `,"foo":` + strings.Repeat("[", 10001) + strings.Repeat("]", 10001) + `}`, 400, "invalid_json", ""},
 		{"input of wrong type", `{"model":"m1","input":7}`, 400, "invalid_type", "input"},
 		{"stream of wrong type", `{` + ok + `,"stream":"yes"}`, 400, "invalid_type", "stream"},
 		{"background without store", `{` + ok + `,"background":true,"store":false}`, 400, "invalid_value", "background"},
@@ -116,7 +140,7 @@ func TestBadBodies(t *testing.T) {
 		{"unknown tool of a server", `{` + ok + `,"tools":[{"type":"mcp","server_label":"calc","allowed_tools":["sub"]}]}`, 400, "unknown_tool", "tools"},
 		{"clash", `{` + ok + `,"tools":[{"type":"function","name":"list"}]}`, 400, "duplicate_tool_name", "tools"},
 		{"clash with a long name", `{` + ok + `,"tools":[{"type":"function","name":"calc__add"}]}`, 400, "duplicate_tool_name", "tools"},
-		{"too large", `{` + ok + `,"instructions":"` + strings.Repeat("x", 2000) + `"}`, 413, "payload_too_large", ""},
+		{"too large", `{` + ok + `,"instructions":"` + strings.Repeat("x", 30000) + `"}`, 413, "payload_too_large", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

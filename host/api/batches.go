@@ -75,6 +75,7 @@ type batchObject struct {
 	CancelledAt      *int64          `json:"cancelled_at"`
 	RequestCounts    batchCounts     `json:"request_counts"`
 	Metadata         json.RawMessage `json:"metadata"`
+	Usage            json.RawMessage `json:"usage,omitempty"`
 	RetryOf          string          `json:"retry_of,omitempty"`
 }
 
@@ -94,7 +95,7 @@ func objectOfBatch(b store.Batch) batchObject {
 		ID: batchPrefix + b.ID.String(), Object: "batch", Endpoint: b.Endpoint, InputFileID: filePrefix + b.Input.String(),
 		CompletionWindow: b.Window, Status: b.State.String(), OutputFileID: fileOrNull(b.Output), ErrorFileID: fileOrNull(b.Errors),
 		CreatedAt: b.Created.Unix(), ExpiresAt: b.Expires.Unix(), InProgressAt: unixOrNull(b.Started), FinalizingAt: unixOrNull(b.Finalized),
-		CancellingAt: unixOrNull(b.Canceling), Metadata: b.Metadata,
+		CancellingAt: unixOrNull(b.Canceling), Metadata: b.Metadata, Usage: b.Usage,
 	}
 	if b.State != store.BatchValidating { // the number is not known before
 		o.RequestCounts = batchCounts{b.Total, b.Completed, b.Failed}
@@ -189,7 +190,14 @@ func (a *API) insertBatch(x *exchange, b store.Batch, window time.Duration) erro
 	if err != nil {
 		return batchError(err)
 	}
+	a.batchAdded()
 	return x.writeJSON(http.StatusOK, objectOfBatch(b))
+}
+
+func (a *API) batchAdded() {
+	if a.BatchAdded != nil {
+		a.BatchAdded()
+	}
 }
 
 func noInput() error {
@@ -248,7 +256,7 @@ func badMessage(err error) string {
 
 // batchPaths are the endpoints that this host serves to batches.
 func (a *API) batchPaths() (paths []string) {
-	for _, p := range []string{pathResponses, pathCompletions, "/v1/completions", pathEmbeddings} {
+	for _, p := range []string{pathResponses, pathCompletions, pathTexts, pathEmbeddings} {
 		if a.batchable(p) {
 			paths = append(paths, p)
 		}
@@ -258,7 +266,7 @@ func (a *API) batchPaths() (paths []string) {
 
 func (a *API) batchable(endpoint string) bool {
 	switch endpoint {
-	case pathResponses, pathCompletions, "/v1/completions", pathEmbeddings:
+	case pathResponses, pathCompletions, pathTexts, pathEmbeddings:
 	default:
 		return false
 	}
@@ -360,6 +368,7 @@ func (a *API) cancelBatch(x *exchange) error {
 	if err != nil {
 		return batchError(err)
 	}
+	a.batchAdded()
 	return x.writeJSON(http.StatusOK, objectOfBatch(b))
 }
 
@@ -386,10 +395,15 @@ func (a *API) retryBatch(x *exchange) error {
 	if err != nil {
 		return fmt.Errorf("api: batch: %w", err)
 	}
-	return a.insertBatch(x, store.Batch{
+	err = a.insertBatch(x, store.Batch{
 		ID: queue.NewID(), Tenant: was.Tenant, Endpoint: was.Endpoint, Window: was.Window, Input: was.Input, Parent: was.ID,
 		Metadata: bytes.Clone(was.Metadata), OutputKeep: was.OutputKeep,
 	}, window)
+	var bad *response.BadRequest
+	if errors.As(err, &bad) {
+		bad.Param, bad.Message = "id", "The input file of the batch is gone: upload it again and make a new batch."
+	}
+	return err
 }
 
 // MayAsk reports whether a tenant may ask for a model.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,7 +92,8 @@ func (h *host) newBatch(lines, endpoint, more string) batchAnswer {
 }
 
 func TestBatches(t *testing.T) {
-	h, s := withFiles(t)
+	var woken atomic.Int32
+	h, s := withFiles(t, func(o *api.Options) { o.BatchAdded = func() { woken.Add(1) } })
 	lines := batchLine("a", "/v1/responses", `{"model":"m1","input":"hi","store":false}`) +
 		batchLine("b", "/v1/responses", `{"model":"m1","input":7}`) +
 		batchLine("c", "/v1/responses", `{"model":"m1","input":"hi","background":true}`)
@@ -99,6 +101,9 @@ func TestBatches(t *testing.T) {
 	if b.Object != "batch" || b.Status != "validating" || b.Endpoint != "/v1/responses" || b.Window != "24h" || b.Metadata["k"] != "v" ||
 		b.Expires != b.Created+24*3600 || b.Output != nil || !strings.HasPrefix(b.ID, "batch_") {
 		t.Fatalf("got %+v", b)
+	}
+	if n := woken.Load(); n != 1 {
+		t.Errorf("told %d times of a new batch", n)
 	}
 	h.run(s)
 	h.awaitBatch(b.ID, "in_progress")
@@ -134,6 +139,9 @@ func TestBatches(t *testing.T) {
 	if c := h.post("/v1/batches/"+b.ID+"/cancel", "").batch(t); c.Status != "cancelling" || c.Cancelling == nil {
 		t.Errorf("cancel: got %+v", c)
 	}
+	if woken.Load() < 2 {
+		t.Error("not told of a cancel")
+	}
 	b = h.awaitBatch(b.ID, "cancelled")
 	if b.Counts.Total != 3 || b.Counts.Completed != 0 || b.Counts.Failed != 3 || b.Output != nil || b.ErrorFile == nil {
 		t.Errorf("cancelled: got %+v", b)
@@ -147,6 +155,8 @@ func TestBatches(t *testing.T) {
 	if r := h.post("/v1/batches/"+b.ID+"/retry", "").batch(t); r.RetryOf != b.ID || r.Input != b.Input || r.Metadata["k"] != "v" {
 		t.Errorf("retry: got %+v", r)
 	}
+	h.do("DELETE", "/v1/files/"+b.Input, "").object(t)
+	h.post("/v1/batches/"+b.ID+"/retry", "").wantError(t, 400, "file_not_found", "id")
 }
 
 func TestBatchOfBadLines(t *testing.T) {
@@ -196,4 +206,28 @@ func TestBadBatches(t *testing.T) {
 	h.post("/v1/batches/"+b.ID+"/cancel", "").wantError(t, 404, "not_found", "id")
 	h.post("/v1/batches/"+b.ID+"/retry", "").wantError(t, 404, "not_found", "id")
 	h.post("/v1/batches", good).wantError(t, 400, "file_not_found", "input_file_id")
+}
+
+// TestFailure: a line's error is what a client is told who waits for the same.
+func TestFailure(t *testing.T) {
+	for _, c := range []struct {
+		path, code   string
+		stored, want int
+		wantCode     string
+	}{
+		{"/v1/chat/completions", "", 400, 400, "upstream_rejected"},
+		{"/v1/chat/completions", "", 401, 502, "server_error"}, // the host's own account
+		{"/v1/embeddings", "", 429, 429, "rate_limit_exceeded"},
+		{"/v1/embeddings", "rejected_by_policy", 403, 403, "rejected_by_policy"},
+		{"/v1/responses", "", 502, 502, "server_error"},
+		{"/v1/responses", "not_you", 403, 403, "not_you"},
+	} {
+		status, body := api.Failure(store.Record{
+			Path: c.path, State: queue.Failed, Class: queue.UpstreamStatus, Code: c.code, Result: &store.Result{Status: c.stored},
+		})
+		var e struct{ Error struct{ Code string } }
+		if err := json.Unmarshal(body, &e); err != nil || status != c.want || e.Error.Code != c.wantCode {
+			t.Errorf("%+v: got %d %s, %v", c, status, body, err)
+		}
+	}
 }

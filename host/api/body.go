@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,6 +26,10 @@ func (x *exchange) body(limit int64) ([]byte, error) {
 	return b, checkJSON(b)
 }
 
+// mostAhead is the most memory that a body gets because it says that it needs
+// it: what comes decides about more.
+const mostAhead = 256 << 10
+
 // read reads the whole body, up to limit bytes.
 func (x *exchange) read(limit int64) ([]byte, error) {
 	if enc := x.r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
@@ -40,7 +45,9 @@ func (x *exchange) read(limit int64) ([]byte, error) {
 	// The limit must be gone before the server waits on this connection for
 	// the client to leave.
 	_ = x.rc.SetReadDeadline(time.Now().Add(x.a.ReadTimeout))
-	b, err := io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, limit))
+	var b bytes.Buffer
+	b.Grow(int(min(max(x.r.ContentLength, 0), mostAhead)) + bytes.MinRead)
+	_, err := b.ReadFrom(http.MaxBytesReader(x.w, x.r.Body, limit))
 	_ = x.rc.SetReadDeadline(time.Time{})
 	var size *http.MaxBytesError
 	switch {
@@ -54,7 +61,7 @@ func (x *exchange) read(limit int64) ([]byte, error) {
 		x.w.Header().Set("Connection", "close")
 		return nil, &Error{Status: http.StatusBadRequest, Code: "invalid_body", Message: "The body could not be read.", cause: err}
 	}
-	return b, nil
+	return b.Bytes(), nil
 }
 
 // checkJSON says where b is not one JSON value, without showing it.
@@ -68,12 +75,15 @@ func checkJSON(b []byte) error {
 	case !utf8.Valid(b):
 		return bad("The body is not valid UTF-8.")
 	}
+	if json.Valid(b) {
+		return nil
+	}
 	var raw json.RawMessage
 	err := json.Unmarshal(b, &raw)
 	var syntax *json.SyntaxError
 	switch {
-	case err == nil:
-		return nil
+	case errors.As(err, &syntax) && strings.Contains(syntax.Error(), "max depth"):
+		return bad("The body is nested too deeply: see byte %d.", syntax.Offset)
 	case errors.As(err, &syntax) && syntax.Offset >= int64(len(b)):
 		return bad("The body is not valid JSON: it ends too early, after %d bytes.", len(b))
 	case errors.As(err, &syntax):

@@ -116,6 +116,9 @@ func compactInput(raw json.RawMessage, chained bool) ([]json.RawMessage, error) 
 	case json.Unmarshal(raw, &items) != nil:
 		return nil, &response.BadRequest{Param: "input", Code: "invalid_type", Message: "input must be a string or an array of items."}
 	}
+	if len(items) == 0 && !chained {
+		return nil, &response.BadRequest{Param: "input", Code: "missing_required_parameter", Message: "input has no item that could be condensed."}
+	}
 	return append(items, userMessage(compactRequest)), nil
 }
 

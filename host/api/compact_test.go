@@ -103,6 +103,7 @@ func TestCompactFails(t *testing.T) {
 	}{
 		{`{"input":"x"}`, "missing_required_parameter", "model", 400},
 		{`{"model":"m1"}`, "missing_required_parameter", "input", 400},
+		{`{"model":"m1","input":[]}`, "missing_required_parameter", "input", 400},
 		{`{"model":"m1","input":7}`, "invalid_type", "input", 400},
 		{`{"model":"m1","input":"x","instructions":7}`, "invalid_type", "instructions", 400},
 		{`{"model":"nobody","input":"x"}`, "model_not_found", "model", 404},

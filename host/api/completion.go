@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/casemate/casemate/host/object"
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
 	"github.com/casemate/casemate/host/stream"
@@ -15,6 +17,9 @@ import (
 
 // completion serves POST /v1/chat/completions.
 func (a *API) completion(x *exchange) error { return a.forward(x, pathCompletions) }
+
+// textCompletion serves POST /v1/completions.
+func (a *API) textCompletion(x *exchange) error { return a.forward(x, pathTexts) }
 
 // embedding serves POST /v1/embeddings.
 func (a *API) embedding(x *exchange) error { return a.forward(x, pathEmbeddings) }
@@ -37,7 +42,7 @@ func (a *API) forward(x *exchange, path string) error {
 	}
 	n := queue.New{
 		ID: queue.NewID(), Tenant: x.tenant.Name, Model: asked.model, Path: path, Tier: "default",
-		Stream: asked.stream && path == pathCompletions, DeadlineIn: limited(a.Deadline), Body: body,
+		Stream: asked.stream && path != pathEmbeddings, DeadlineIn: limited(a.Deadline), Body: body,
 	}
 	x.response = n.ID
 	if n.Stream {
@@ -64,22 +69,22 @@ type forwarded struct {
 // metadata may hold.
 func parseForward(body []byte) (forwarded, error) {
 	var f forwarded
-	var m map[string]json.RawMessage
-	if json.Unmarshal(body, &m) != nil || m == nil {
+	if !object.Begins(body) {
 		return f, &response.BadRequest{Code: "invalid_type", Message: "The body must be an object."}
 	}
-	switch err := json.Unmarshal(m["model"], &f.model); {
-	case isNull(m["model"]):
+	model, streamed := object.Value(body, "model"), object.Value(body, "stream")
+	switch err := json.Unmarshal(model, &f.model); {
+	case isNull(model):
 		return f, &response.BadRequest{Param: "model", Code: "missing_required_parameter", Message: "model is required."}
 	case err != nil:
 		return f, &response.BadRequest{Param: "model", Code: "invalid_type", Message: "model must be a string."}
 	case f.model == "":
 		return f, &response.BadRequest{Param: "model", Code: "missing_required_parameter", Message: "model is required."}
 	}
-	if !isNull(m["stream"]) && json.Unmarshal(m["stream"], &f.stream) != nil {
+	if !isNull(streamed) && json.Unmarshal(streamed, &f.stream) != nil {
 		return f, &response.BadRequest{Param: "stream", Code: "invalid_type", Message: "stream must be a boolean."}
 	}
-	if param := holdsNUL(f.model, m); param != "" {
+	if param := holdsNUL(f.model, body); param != "" {
 		return f, &response.BadRequest{Param: param, Code: "invalid_value", Message: param + " must not hold the character U+0000."}
 	}
 	return f, nil
@@ -88,8 +93,12 @@ func parseForward(body []byte) (forwarded, error) {
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
 
 // holdsNUL returns the parameter whose id, name or metadata holds U+0000. In
-// texts that character is legal.
-func holdsNUL(model string, m map[string]json.RawMessage) string {
+// texts that character is legal, but rare: most bodies need no closer look.
+func holdsNUL(model string, body []byte) string {
+	var m map[string]json.RawMessage
+	if !bytes.Contains(body, []byte(`\u0000`)) || json.Unmarshal(body, &m) != nil {
+		return ""
+	}
 	bad := func(v any) bool {
 		s, ok := v.(string)
 		return ok && strings.ContainsRune(s, 0)

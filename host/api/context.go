@@ -150,15 +150,26 @@ func readError(err error, missing error) error {
 // maxReferred is how many responses the references of a request may lead to.
 const maxReferred = 1000
 
+// referred is what the references of an input lead to.
+type referred struct {
+	wanted map[string]bool // the ids that are referred to
+	found  map[queue.ID]map[string]response.Item
+	bytes  int64 // of found
+}
+
 // references puts the items that references of the input stand for in their
 // place. One to an item that is there anyhow, in the context or before it, adds
 // nothing, and is left out.
 func (t *turn) references(ctx context.Context) error {
-	found := map[queue.ID][]response.Item{}
-	input, size := make([]response.Item, 0, len(t.req.Input)), int64(0)
-	there := map[string]bool{}
+	r := referred{wanted: map[string]bool{}, found: map[queue.ID]map[string]response.Item{}}
+	input, there := make([]response.Item, 0, len(t.req.Input)), map[string]bool{}
 	for _, it := range t.brief.Context {
 		there[it.ID] = true
+	}
+	for _, it := range t.req.Input {
+		if it.References() && !there[it.ID] {
+			r.wanted[it.ID] = true
+		}
 	}
 	for i, it := range t.req.Input {
 		if it.References() {
@@ -166,11 +177,8 @@ func (t *turn) references(ctx context.Context) error {
 				continue
 			}
 			var err error
-			if it, err = t.reference(ctx, found, fmt.Sprintf("input[%d]", i), it.ID); err != nil {
+			if it, err = t.reference(ctx, &r, fmt.Sprintf("input[%d]", i), it.ID); err != nil {
 				return err
-			}
-			if size += int64(len(it.Raw)); size > t.a.MaxBodyBytes {
-				return t.tooLarge("input")
 			}
 		}
 		there[it.ID] = true
@@ -180,33 +188,47 @@ func (t *turn) references(ctx context.Context) error {
 	return nil
 }
 
-// reference looks an item up in the response that its id was made in. found
-// keeps what was read.
-func (t *turn) reference(ctx context.Context, found map[queue.ID][]response.Item, param, id string) (response.Item, error) {
+// reference looks an item up in the response that its id was made in. Of each
+// response that is read, r keeps what is referred to.
+func (t *turn) reference(ctx context.Context, r *referred, param, id string) (response.Item, error) {
 	missing := &response.BadRequest{Param: param, Code: "item_not_found", Message: "There is no item with that id in a stored response."}
 	origin, ok := response.ItemResponse(id)
 	if !ok {
 		return response.Item{}, missing
 	}
-	items, read := found[origin]
-	if !read {
-		if len(found) == maxReferred {
+	if r.found[origin] == nil {
+		if len(r.found) == maxReferred {
 			return response.Item{}, &response.BadRequest{
 				Param: param, Code: "invalid_value",
 				Message: fmt.Sprintf("References may lead to items of %d responses: send previous_response_id, or the items themselves.", maxReferred),
 			}
 		}
-		var err error
-		if items, err = t.itemsOf(ctx, origin); err != nil {
+		items, err := t.itemsOf(ctx, origin)
+		if err != nil {
 			return response.Item{}, err
 		}
-		found[origin] = items
+		if r.keep(origin, items); r.bytes > t.a.MaxBodyBytes {
+			return response.Item{}, t.tooLarge("input")
+		}
 	}
-	item, ok := response.FindItem(items, id)
+	item, ok := r.found[origin][id]
 	if !ok {
 		return response.Item{}, missing
 	}
 	return item, nil
+}
+
+// keep takes from the items of a response those that are referred to; where two
+// have one id, the first.
+func (r *referred) keep(origin queue.ID, items []response.Item) {
+	kept := map[string]response.Item{}
+	for _, it := range items {
+		if _, there := kept[it.ID]; r.wanted[it.ID] && !there && !it.References() {
+			kept[it.ID] = it
+			r.bytes += int64(len(it.Raw))
+		}
+	}
+	r.found[origin] = kept
 }
 
 // itemsOf returns the input and output items of a response; none where the
@@ -280,11 +302,24 @@ func (t *turn) tooLarge(param string) error {
 	}
 }
 
-// fit holds the input against the window of the model, where that is known, and
-// drops what is oldest where the request allows it.
+// fit holds the input, and the output that the request asks for, against the
+// window of the model, where that is known, and drops what is oldest where the
+// request allows it.
 func (t *turn) fit() error {
 	window := t.a.Models.Window(t.req.Model)
-	if window <= 0 || t.small(window) {
+	if window <= 0 {
+		return nil
+	}
+	if n := t.req.MaxOutputTokens; n != nil {
+		if *n >= int64(window) {
+			return &response.BadRequest{
+				Param: "max_output_tokens", Code: "context_length_exceeded",
+				Message: fmt.Sprintf("The model takes %d tokens, those of its output among them: max_output_tokens leaves none for the input.", window),
+			}
+		}
+		window -= int(*n)
+	}
+	if t.small(window) {
 		return nil
 	}
 	limit := max(0, window-t.overhead())
@@ -293,7 +328,7 @@ func (t *turn) fit() error {
 	if !dropping.Fit(limit, count) || dropping.Dropped != nil && t.req.Truncation != "auto" {
 		return &response.BadRequest{
 			Param: "input", Code: "context_length_exceeded",
-			Message: fmt.Sprintf("The input is longer than the %d tokens that the model takes.", window),
+			Message: fmt.Sprintf("The input is longer than the %d tokens that the model takes beside its output: shorten it, or have what is oldest dropped by truncation: auto.", window),
 		}
 	}
 	t.brief = dropping

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
 )
 
@@ -32,5 +33,26 @@ func TestSmallFits(t *testing.T) {
 	}
 	if turn := (&turn{a: &API{}, req: req, brief: response.Brief{Request: req}}); turn.small(1 << 30) {
 		t.Error("an image is taken for its address")
+	}
+}
+
+// Of a response only what is referred to is kept, and counted.
+func TestReferredKeeps(t *testing.T) {
+	r := referred{wanted: map[string]bool{"a": true}, found: map[queue.ID]map[string]response.Item{}}
+	id := queue.NewID()
+	r.keep(id, []response.Item{
+		{Type: "item_reference", ID: "a", Raw: []byte("{}")},
+		{Type: "message", ID: "b", Raw: []byte("{}")},
+		{Type: "message", ID: "a", Raw: []byte(`{"n":1}`)},
+		{Type: "message", ID: "a", Raw: []byte(`{"n":22}`)},
+	})
+	if got := r.found[id]; len(got) != 1 || string(got["a"].Raw) != `{"n":1}` || r.bytes != 7 {
+		t.Errorf("got %v of %d bytes, want the first message a alone", got, r.bytes)
+	}
+}
+
+func TestDepthIsSaid(t *testing.T) {
+	if err := checkJSON([]byte(strings.Repeat("[", 10001) + strings.Repeat("]", 10001))); err == nil || !strings.Contains(err.Error(), "nested too deeply") {
+		t.Errorf("got %v, want what is wrong with it", err)
 	}
 }

@@ -153,14 +153,21 @@ func (a *API) told(x *exchange, id queue.ID) error {
 	return x.outcome(stored(rec))
 }
 
-// stored is the outcome that the record of a response in a final state tells
-// of.
+// policyRejected is the code of a request that the route policy refused without a
+// code of its own.
+const policyRejected = "rejected_by_policy"
+
+// stored is the outcome that the record of a request in a final state tells of.
 func stored(rec store.Record) queue.Outcome {
 	o := queue.Outcome{To: rec.State, Class: rec.Class, Code: rec.Code}
 	if rec.Result != nil {
 		o.Status, o.ContentType, o.Body = rec.Result.Status, rec.Result.ContentType, rec.Result.Body
 	}
-	if rec.State == queue.Failed && o.Class == queue.UpstreamStatus {
+	switch {
+	case rec.State != queue.Failed || o.Class != queue.UpstreamStatus:
+	case rec.Path != pathResponses: // of these the upstream's own status is stored
+		o.Rejected = o.Code == policyRejected
+	default:
 		// What is stored is what the client is told, not what an upstream said,
 		// so a status that would be told otherwise is a policy's.
 		o.Rejected = response.UpstreamStatus(o.Status) != o.Status
@@ -203,7 +210,7 @@ func (a *API) abandon(x *exchange, n queue.New) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), 10*time.Second)
 	defer cancel()
-	rec, _, err := a.Store.Cancel(ctx, n.Tenant, n.ID)
+	rec, _, err := a.Store.Cancel(ctx, n.Tenant, n.ID, queue.CodeClientGone)
 	a.Runner.Stop(n.ID, queue.ErrClientGone)
 	if err != nil {
 		a.Logger.Warn("cancel for a client that left", "request", n.ID, "error", err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/casemate/casemate/host/queue"
+	"github.com/casemate/casemate/host/response"
 	"github.com/casemate/casemate/host/stream"
 )
 
@@ -78,8 +79,16 @@ func (h *host) wantNotCanceled() {
 // untilOutput reads a stream up to the first output of its run.
 func untilOutput(t *testing.T, rd *bufio.Reader) {
 	t.Helper()
+	var v response.Validator
 	for {
-		if kind := nextFrame(t, rd).kind; kind == "" || kind == "response.output_text.delta" {
+		f := nextFrame(t, rd)
+		if f.kind == "" { // of a chat completion
+			return
+		}
+		if err := v.Event([]byte(f.data)); err != nil {
+			t.Fatal(err)
+		}
+		if f.kind == "response.output_text.delta" {
 			return
 		}
 	}

@@ -99,7 +99,7 @@ func TestExpiredInTheQueue(t *testing.T) {
 			}
 			h.expire(n.ID)
 			list := readFrames(t, rd)
-			checkStream(t, list, 2, "response.failed")
+			checkStream(t, list, "response.failed", whole...)
 			whole = append(whole, list...)
 			told := list[len(list)-2]
 			if !strings.Contains(told.data, `"error":{"code":"request_expired","message":"The request expired`) {

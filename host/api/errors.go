@@ -237,7 +237,7 @@ func explainOutcome(o queue.Outcome, cause error) *Error {
 		}
 	}
 	if o.Rejected && o.Status >= http.StatusBadRequest && o.Status < 600 {
-		e.Status, e.Code, text = o.Status, "rejected_by_policy", "The routing policy rejected the request."
+		e.Status, e.Code, text = o.Status, policyRejected, "The routing policy rejected the request."
 	}
 	if e.Message == "" {
 		e.Message = text

@@ -64,7 +64,7 @@ func (s *fakeStore) Get(ctx context.Context, tenant string, id queue.ID, _ store
 	return *r, nil
 }
 
-func (s *fakeStore) Cancel(ctx context.Context, tenant string, id queue.ID) (store.Record, bool, error) {
+func (s *fakeStore) Cancel(ctx context.Context, tenant string, id queue.ID, code string) (store.Record, bool, error) {
 	r, err := s.Get(ctx, tenant, id, store.Parts{})
 	if err != nil || r.State.Final() {
 		return r, false, err

@@ -3,10 +3,10 @@ package api_test
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,23 +27,33 @@ func readFrames(t *testing.T, r io.Reader) []frame {
 	return frames(t, b)
 }
 
-// checkStream checks a whole stream from event first on.
-func checkStream(t *testing.T, list []frame, first int64, last string) {
+// checkStream holds a stream that ends with an event of this type, or with none
+// where last is "", against the grammar of events. before is what its client had
+// of the response already.
+func checkStream(t *testing.T, list []frame, last string, before ...frame) {
 	t.Helper()
-	if n := len(list); n < 1 || list[n-1] != (frame{"", "[DONE]"}) {
+	n := len(list) - 1
+	if n < 0 || list[n] != (frame{"", "[DONE]"}) {
 		t.Fatalf("got %v, want [DONE] at the end", list)
 	}
-	list = list[:len(list)-1]
-	for i, f := range list {
-		if got := f.seq(t); got != first+int64(i) {
-			t.Errorf("event %d: got sequence_number %d, want %d", i, got, first+int64(i))
+	events := slices.Concat(before, list[:n])
+	v := response.Validator{Canceled: last == ""}
+	for _, f := range events {
+		if err := v.Event([]byte(f.data)); err != nil {
+			t.Fatalf("%v: %s", err, f.data)
 		}
 		if !strings.HasPrefix(f.data, `{"type":"`+f.kind+`"`) {
 			t.Errorf("event %q: its line says %q", f.data, f.kind)
 		}
 	}
-	if got := list[len(list)-1].kind; got != last {
+	if err := v.End(); err != nil {
+		t.Error(err)
+	}
+	switch got := events[len(events)-1].kind; {
+	case last != "" && got != last:
 		t.Errorf("got last event %q, want %q", got, last)
+	case last == "" && terminalKind(got):
+		t.Errorf("got last event %q, want none that ends the response", got)
 	}
 }
 
@@ -58,7 +68,7 @@ func TestStream(t *testing.T) {
 			t.Fatalf("got %d %s, want an event stream", a.status, got)
 		}
 		list := frames(t, a.body)
-		checkStream(t, list, 0, "response.completed")
+		checkStream(t, list, "response.completed")
 		if list[0].kind != "response.created" {
 			t.Errorf("got first event %q, want response.created", list[0].kind)
 		}
@@ -129,7 +139,7 @@ func TestResumeAtEveryEvent(t *testing.T) {
 	o := h.post("/v1/responses", `{"model":"m1","input":"hi"}`).object(t)
 	path := "/v1/responses/" + o.ID
 	whole := frames(t, h.get(path+"?stream=true").body)
-	checkStream(t, whole, 0, "response.completed")
+	checkStream(t, whole, "response.completed")
 	for after := -1; after < len(whole)-1; after++ {
 		want := whole[after+1:]
 		for _, a := range []answer{
@@ -190,7 +200,7 @@ func TestBackgroundStream(t *testing.T) {
 	}
 	id := "resp_" + run.ID.String()
 	list := frames(t, h.get("/v1/responses/"+id+"?stream=true&starting_after=3").body)
-	checkStream(t, list, 4, "response.completed")
+	checkStream(t, list, "response.completed", seen...)
 }
 
 // nextFrame reads one event.
@@ -223,38 +233,40 @@ func TestHeartbeat(t *testing.T) {
 		<-goOn
 		r.complete()
 	}
-	check := func(res *http.Response, first int64) {
+	// check reads two heartbeats and returns all events up to them.
+	check := func(res *http.Response, before ...frame) []frame {
 		t.Helper()
-		rd := bufio.NewReader(res.Body)
-		var beats int
-		last := first - 1
-		for beats < 2 {
-			f := nextFrame(t, rd)
-			seq := f.seq(t)
-			if f.kind != "response.in_progress" || seq > last {
-				last = seq
-				continue
-			}
-			beats++
-			var e struct{ Response object }
-			if err := json.Unmarshal([]byte(f.data), &e); err != nil {
+		var v response.Validator // a heartbeat that is not true is an error
+		for _, f := range before {
+			if err := v.Event([]byte(f.data)); err != nil {
 				t.Fatal(err)
 			}
-			if seq != last || e.Response.Status != "in_progress" || e.Response.text() != "Hel" {
-				t.Errorf("got heartbeat %s, want a true snapshot with sequence_number %d", f.data, last)
+		}
+		rd, seen, last := bufio.NewReader(res.Body), before, len(before)
+		for v.Heartbeats < 2 {
+			f := nextFrame(t, rd)
+			beats := v.Heartbeats
+			if err := v.Event([]byte(f.data)); err != nil {
+				t.Fatal(err)
+			}
+			if v.Heartbeats == beats {
+				seen, last = append(seen, f), last+1
+			} else if f.kind != "response.in_progress" || f.seq(t) != int64(last-1) {
+				t.Errorf("got heartbeat %s, want one with sequence_number %d", f.data, last-1)
 			}
 		}
+		return seen
 	}
 	res := h.open(t.Context(), "POST", "/v1/responses", `{"model":"m1","input":"hi","stream":true}`)
 	defer res.Body.Close()
-	check(res, 0)
+	seen := check(res)
 	var id queue.ID
 	for id = range h.runner.runs {
 		break
 	}
-	for _, after := range []int64{3, 4} {
+	for _, after := range []int{3, 4} {
 		resumed := h.open(t.Context(), "GET", fmt.Sprintf("/v1/responses/resp_%s?stream=true&starting_after=%d", id, after), "")
-		check(resumed, after+1)
+		check(resumed, slices.Clone(seen[:after+1])...)
 		resumed.Body.Close()
 	}
 	close(goOn)
@@ -296,11 +308,7 @@ func TestTerminalEventIsMadeUp(t *testing.T) {
 			h.store.change(n.ID, func(r *store.Record) { r.State, r.Class, r.Finished = tt.state, tt.class, time.Now() })
 			list := readFrames(t, res.Body)
 			status := map[string]string{"": "cancelled", "response.failed": "failed"}[tt.want]
-			if tt.want != "" {
-				checkStream(t, list, 0, tt.want)
-			} else if last := list[len(list)-1]; last.data != "[DONE]" || terminalKind(list[len(list)-2].kind) {
-				t.Errorf("got %v, want [DONE] without a terminal event", list)
-			}
+			checkStream(t, list, tt.want)
 			a := h.get("/v1/responses/" + o.ID)
 			if got := a.object(t); got.Status != status || got.text() != "Hel" {
 				t.Errorf("GET: got %+v, want %s with the output so far", got, status)
@@ -313,7 +321,7 @@ func TestTerminalEventIsMadeUp(t *testing.T) {
 			}
 			end := list[len(list)-2].seq(t)
 			resumed := frames(t, h.get(fmt.Sprintf("/v1/responses/%s?stream=true&starting_after=%d", o.ID, end-1)).body)
-			checkStream(t, resumed, end, tt.want)
+			checkStream(t, resumed, tt.want, list[:end]...)
 			if again := frames(t, h.get(fmt.Sprintf("/v1/responses/%s?stream=true&starting_after=%d", o.ID, end)).body); len(again) != 1 {
 				t.Errorf("after the end: got %v, want [DONE] alone", again)
 			}
@@ -332,7 +340,7 @@ func TestUnstoredRunIsLost(t *testing.T) {
 		r.err = fmt.Errorf("claimer: %w", queue.ErrLeaseLost)
 	}
 	list := frames(t, h.post("/v1/responses", `{"model":"m1","input":"hi","stream":true,"store":false}`).body)
-	checkStream(t, list, 0, "response.failed")
+	checkStream(t, list, "response.failed")
 }
 
 // A run that failed before it said anything is answered with its own status.
@@ -359,5 +367,5 @@ func TestFailedResponseIsRetrieved(t *testing.T) {
 		}
 	}
 	list := frames(t, h.post("/v1/responses", `{"model":"m1","input":"hi","stream":true}`).body)
-	checkStream(t, list, 0, "response.failed")
+	checkStream(t, list, "response.failed")
 }

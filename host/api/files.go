@@ -271,6 +271,9 @@ func (a *API) growingContent(x *exchange, f store.File, head func()) error {
 	if err != nil {
 		return batchError(err)
 	}
+	if f.ID != b.Output && f.ID != b.Errors { // the batch ended just now, and left this one empty
+		return fileError(queue.ErrNotFound)
+	}
 	head()
 	if x.r.Method == http.MethodHead {
 		return nil

@@ -101,7 +101,7 @@ func (a *API) attach(x *exchange, t *turn, before *store.Repeated) error {
 	if err := a.over(x, rec.ID); err != nil {
 		return err
 	}
-	return a.told(x, rec.ID)
+	return settled(a.told(x, rec.ID))
 }
 
 // attachUnlogged is attach for a response that is kept nowhere: that is possible
@@ -132,7 +132,17 @@ func (a *API) attachUnlogged(x *exchange, t *turn, rec store.Record, before *sto
 	case !o.To.Final():
 		return fmt.Errorf("api: attach: %s: %w", rec.ID, queue.ErrLeaseLost)
 	}
-	return x.outcome(o)
+	return settled(x.outcome(o))
+}
+
+// settled is how a request ended, told again: trying once more with the same key
+// changes nothing.
+func settled(err error) error {
+	var f *failure
+	if errors.As(err, &f) {
+		f.Final = true
+	}
+	return err
 }
 
 // gone answers for a response of which nothing is left.

@@ -151,6 +151,25 @@ func TestIdempotencyKeyAttachesToARun(t *testing.T) {
 	}
 }
 
+// A failure is told again as it was, and that it stays so.
+func TestIdempotencyKeyOfAFailure(t *testing.T) {
+	h := newHost(t)
+	h.once()
+	h.runner.script = func(r *fakeRun) {
+		r.begin()
+		r.end(queue.Outcome{To: queue.Failed, Class: queue.UpstreamStatus, Status: 503})
+	}
+	const body = `{"model":"m1","input":"hi"}`
+	first := h.do("POST", "/v1/responses", body, "Idempotency-Key", "k")
+	again := h.do("POST", "/v1/responses", body, "Idempotency-Key", "k")
+	if first.status != 503 || first.header.Get("X-Should-Retry") != "" || first.header.Get("Retry-After") == "" {
+		t.Errorf("first: got %d %v, want a 503 that may be tried again", first.status, first.header)
+	}
+	if again.status != 503 || again.header.Get("X-Should-Retry") != "false" || again.header.Get("Retry-After") != "" || len(h.runner.runs) != 1 {
+		t.Errorf("again: got %d %v and %d runs, want the same 503 for good, of one run", again.status, again.header, len(h.runner.runs))
+	}
+}
+
 // What is not stored cannot be told again.
 func TestIdempotencyKeyOfAnUnstoredResponse(t *testing.T) {
 	h := newHost(t)

@@ -70,7 +70,7 @@ func answers(failed bool) func(*fakeRun) {
 		for _, o := range b.Offers {
 			offers = append(offers, o.Name)
 		}
-		text := fmt.Sprintf("%s %s %s %s store=%v stream=%v %s %s %s", r.Tenant, r.Path, r.Model, b.Request.Model, r.New.Store, r.Stream,
+		text := fmt.Sprintf("%s %s %s %s store=%v stream=%v %s %s %s", r.Tenant, r.Path, r.Model, b.Request.Model, r.Store, r.Stream,
 			b.Direct.Name, b.Direct.Arguments, strings.Join(offers, "+"))
 		body, _ := json.Marshal(map[string]any{"output": text, "error": "", "failed": failed})
 		r.end(queue.Outcome{To: queue.Completed, By: queue.ByOutcome, Class: queue.OK, Status: 200, ContentType: "application/json", Body: body})

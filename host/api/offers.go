@@ -140,7 +140,7 @@ func (t *turn) remotes() (response.Secret, error) {
 			}
 		}
 		if t.a.Remotes == nil {
-			return nil, &response.BadRequest{Param: param + ".server_url", Code: "unsupported_parameter", Message: "This host uses no servers of others."}
+			return nil, &response.BadRequest{Param: param + ".server_url", Code: "unsupported_parameter", Message: "This host lets requests name no MCP server: its operator must allow the address under mcp.http of its configuration."}
 		}
 		if err := t.a.Remotes.Allowed(ref.URL); err != nil {
 			return nil, &response.BadRequest{Param: param + ".server_url", Code: "invalid_value", Message: err.Error()}

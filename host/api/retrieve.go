@@ -157,7 +157,7 @@ func (a *API) cancel(x *exchange) error {
 		// A client that leaves now has still asked for it.
 		ctx, stop := context.WithTimeout(context.WithoutCancel(x.r.Context()), 10*time.Second)
 		defer stop()
-		_, did, err := a.Store.Cancel(ctx, x.tenant.Name, rec.ID)
+		_, did, err := a.Store.Cancel(ctx, x.tenant.Name, rec.ID, "")
 		if err != nil {
 			return fmt.Errorf("api: cancel %s: %w", rec.ID, err)
 		}

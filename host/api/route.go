@@ -21,6 +21,7 @@ type route struct {
 const (
 	pathResponses   = "/v1/responses"
 	pathCompletions = "/v1/chat/completions"
+	pathTexts       = "/v1/completions"
 	pathEmbeddings  = "/v1/embeddings"
 	pathMCP         = "/mcp"
 )
@@ -29,7 +30,9 @@ const (
 const pathConversations = "/v1/conversations"
 
 // Paths returns the paths that requests are stored under.
-func Paths() []string { return []string{pathResponses, pathCompletions, pathEmbeddings, pathMCP} }
+func Paths() []string {
+	return []string{pathResponses, pathCompletions, pathTexts, pathEmbeddings, pathMCP}
+}
 
 // table is every route there is.
 func (a *API) table() []route {
@@ -45,6 +48,7 @@ func (a *API) table() []route {
 		{path: pathConversations + "/{id}/items", methods: map[string]handler{"GET": a.items, "POST": a.addItems}},
 		{path: pathConversations + "/{id}/items/{item}", methods: map[string]handler{"GET": a.item, "DELETE": a.removeItem}},
 		{path: pathCompletions, methods: map[string]handler{"POST": a.completion}},
+		{path: pathTexts, methods: map[string]handler{"POST": a.textCompletion}},
 		{path: pathEmbeddings, methods: map[string]handler{"POST": a.embedding}},
 		{path: pathMCP, methods: map[string]handler{"POST": a.mcp}},
 		{path: "/v1/models", methods: map[string]handler{"GET": a.models}},
@@ -60,23 +64,28 @@ type captured struct{ id, item string }
 
 // match reports whether path is the route's, and what stands for its variables.
 func (r route) match(path string) (c captured, ok bool) {
-	want, got := strings.Split(r.path, "/"), strings.Split(path, "/")
-	for i, w := range want {
-		switch {
-		case i >= len(got):
-			return c, false
-		case w == "{id...}":
-			c.id = strings.Join(got[i:], "/")
+	want, more := r.path, true
+	for more {
+		var w, g string
+		var left bool
+		if w, want, more = strings.Cut(want, "/"); w == "{id...}" {
+			c.id = path
 			return c, c.id != ""
-		case w == "{id}" && got[i] != "":
-			c.id = got[i]
-		case w == "{item}" && got[i] != "":
-			c.item = got[i]
-		case w != got[i]:
+		}
+		g, path, left = strings.Cut(path, "/")
+		switch {
+		case w == "{id}" && g != "":
+			c.id = g
+		case w == "{item}" && g != "":
+			c.item = g
+		case w != g:
+			return c, false
+		}
+		if left != more {
 			return c, false
 		}
 	}
-	return c, len(want) == len(got)
+	return c, true
 }
 
 // find returns the route and handler of a request, or the error to answer.
@@ -120,6 +129,11 @@ func bearer(h http.Header) (string, bool) {
 // authenticate finds the tenant of a request.
 func (a *API) authenticate(x *exchange) error {
 	if t, ok := a.Tenants.Open(); ok {
+		// A page of elsewhere can have its browser send this, if not read the
+		// answer. With a key it cannot: it would have to know it.
+		if err := x.checkOrigin(); err != nil {
+			return err
+		}
 		x.tenant = t
 		return nil
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/casemate/casemate/host/queue"
@@ -172,58 +171,4 @@ func (f *frames) outcome(o queue.Outcome) error {
 		o = queue.Outcome{To: queue.Failed, Class: queue.HostError} // it said nothing
 	}
 	return failed(o)
-}
-
-// The most that a connection keeps for its next turns.
-const (
-	maxKept      = 64
-	maxKeptBytes = 32 << 20
-)
-
-// memory holds the contexts that responses hand to their children, the least
-// recently used first. What a context shares with others counts in each. It is
-// for one goroutine; the zero value is empty.
-type memory struct {
-	list  []kept
-	bytes int
-}
-
-type kept struct {
-	id    string
-	items []response.Item
-	bytes int
-}
-
-// get returns the context that the response id hands to its child.
-func (m *memory) get(id string) ([]response.Item, bool) {
-	i := slices.IndexFunc(m.list, func(k kept) bool { return k.id == id })
-	if i < 0 {
-		return nil, false
-	}
-	k := m.list[i]
-	m.list = append(slices.Delete(m.list, i, i+1), k)
-	return k.items, true
-}
-
-// add keeps a context, and lets go of those used least recently where they are
-// too many. The last one is kept however large it is.
-func (m *memory) add(id string, items []response.Item) {
-	k := kept{id: id, items: items}
-	for _, it := range items {
-		k.bytes += len(it.Raw)
-	}
-	m.list = append(m.list, k)
-	m.bytes += k.bytes
-	for len(m.list) > maxKept || m.bytes > maxKeptBytes && len(m.list) > 1 {
-		m.drop(m.list[0].id)
-	}
-}
-
-// drop forgets a context, if it is there.
-func (m *memory) drop(id string) {
-	i := slices.IndexFunc(m.list, func(k kept) bool { return k.id == id })
-	if i >= 0 {
-		m.bytes -= m.list[i].bytes
-		m.list = slices.Delete(m.list, i, i+1)
-	}
 }

@@ -63,6 +63,9 @@ func (a *API) Prepare(ctx context.Context, t tenant.Tenant, path string, body []
 	if err := p.resolve(ctx); err != nil {
 		return queue.New{}, nil, err
 	}
+	if err := p.shows(); err != nil {
+		return queue.New{}, nil, err
+	}
 	switch {
 	case p.n.Stream:
 		return queue.New{}, nil, notInBatch("stream")
@@ -163,7 +166,7 @@ func (t *turn) make(secret response.Secret) error {
 	// client on the line. Without a log nobody could tell that client the end.
 	t.queued = t.line || t.n.Background || t.n.Tier == flex && t.n.Store
 	t.first, t.events = response.NewStream(t.n.ID, t.n.ID.Time(), req, t.tools), nil
-	if events := t.first.Created(t.queued); t.n.Store {
+	if events := t.first.Created(t.queued); t.n.Store || t.line { // a line's answer is kept in any case
 		t.events = events
 	}
 	return nil
@@ -186,6 +189,17 @@ func (t *turn) checkSize(bytes int) error {
 	return t.tooLarge(param)
 }
 
+// shows refuses a turn that has nothing for its model to see.
+func (t *turn) shows() error {
+	if s := t.req.Instructions; len(t.brief.Items()) > 0 || s != nil && *s != "" {
+		return nil
+	}
+	return &response.BadRequest{
+		Param: "input", Code: "missing_required_parameter",
+		Message: "There is nothing for the model to see: send at least one item of input.",
+	}
+}
+
 // write is what inserts the turn's request.
 func (t *turn) write() store.Write {
 	return store.Write{Insert: &t.n, Events: t.events, Key: t.key, Join: t.join}
@@ -198,6 +212,9 @@ const conversationTries = 3
 // submit hands a turn to the runner. The run is nil where any host may run it.
 func (a *API) submit(ctx context.Context, t *turn) (Run, error) {
 	for try := 0; ; try++ {
+		if err := t.shows(); err != nil {
+			return nil, err
+		}
 		run, err := a.hand(ctx, t)
 		var busy *store.ConversationBusy
 		switch {

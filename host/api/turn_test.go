@@ -105,6 +105,29 @@ func TestItemReferences(t *testing.T) {
 	refer("", out).wantError(t, 400, "item_not_found", "input[1]")
 }
 
+// What references lead to is no larger than what could be sent; what stands
+// beside it counts for nothing.
+func TestReferencesToLargeItems(t *testing.T) {
+	h := newHost(t, func(o *api.Options) { o.MaxBodyBytes = 10_000 })
+	long := strings.Repeat("x", 4000)
+	var large, small []string
+	for range 3 {
+		o := h.post("/v1/responses", `{"model":"m1","input":[{"role":"user","content":"`+long+`"},{"role":"user","content":"hi"}]}`).object(t)
+		hex := strings.TrimPrefix(o.ID, "resp_")
+		large = append(large, `{"type":"item_reference","id":"msg_`+hex+`_i0"}`)
+		small = append(small, `{"type":"item_reference","id":"msg_`+hex+`_i1"}`, `{"type":"item_reference","id":"msg_`+hex+`_i1"}`)
+	}
+	ask := func(items []string) answer {
+		return h.post("/v1/responses", `{"model":"m1","input":[`+strings.Join(items, ",")+`]}`)
+	}
+	ask(large).wantError(t, 400, "context_length_exceeded", "input")
+	for _, items := range [][]string{small, large[:2]} {
+		if a := ask(items); a.status != 200 {
+			t.Errorf("got %d %s", a.status, a.body)
+		}
+	}
+}
+
 func TestReferencesToTooManyResponses(t *testing.T) {
 	h := newHost(t)
 	items := make([]string, 1001)
@@ -266,6 +289,62 @@ func TestWindowOfAModel(t *testing.T) {
 	}
 }
 
+// What the count of a request says is what decides whether it fits: to the
+// token, with room for the output that it asks for.
+func TestWindowIsWhatIsCounted(t *testing.T) {
+	long := strings.Repeat("many words are in this text ", 20)
+	rest := `"model":"m1","instructions":"` + long + `","tools":[{"type":"function","name":"f","description":"does things"},{"type":"custom","name":"g"}],` +
+		`"text":{"format":{"type":"json_schema","name":"s","schema":{"type":"object"}}},"input":[{"role":"user","content":"` + long + `"},` +
+		`{"type":"function_call","name":"f","call_id":"c","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":"` + long + `"}]}`
+	var counted struct {
+		Tokens int `json:"input_tokens"`
+	}
+	if err := json.Unmarshal(newHost(t).post("/v1/responses/input_tokens", `{`+rest).body, &counted); err != nil || counted.Tokens < 200 {
+		t.Fatalf("got %d tokens, %v", counted.Tokens, err)
+	}
+	for _, tt := range []struct {
+		name, ask string
+		window    int
+		param     string // of the refusal; "": none
+	}{
+		{"as many", ``, counted.Tokens, ""},
+		{"one too few", ``, counted.Tokens - 1, "input"},
+		{"output beside them", `"max_output_tokens":50,`, counted.Tokens + 50, ""},
+		{"output has no room", `"max_output_tokens":50,`, counted.Tokens + 49, "input"},
+		{"output alone is too much", `"max_output_tokens":50,`, 50, "max_output_tokens"},
+	} {
+		h := newHost(t, func(o *api.Options) { o.Models = windowModels{fakeModels{"m1"}, tt.window} })
+		a := h.post("/v1/responses", `{`+tt.ask+rest)
+		switch {
+		case tt.param != "":
+			a.wantError(t, 400, "context_length_exceeded", tt.param)
+		case a.status != 200:
+			t.Errorf("%s: got %d %s", tt.name, a.status, a.body)
+		}
+	}
+}
+
+// What goes on from other items needs none of its own, but something there must
+// be.
+func TestInputMayBeLeftOut(t *testing.T) {
+	h := newHost(t)
+	writes := h.submitted(nil)
+	id := h.conversation(`[{"role":"user","content":"a"}]`)
+	for _, body := range []string{
+		`{"model":"m1","conversation":"` + id + `"}`,
+		`{"model":"m1","conversation":"` + id + `","input":null}`,
+		`{"model":"m1","input":[],"instructions":"Say hello."}`,
+	} {
+		if a := h.post("/v1/responses", body); a.status != 200 {
+			t.Fatalf("%s: got %d %s", body, a.status, a.body)
+		}
+		if in := briefIn(t, <-writes).Request.Input; len(in) != 0 {
+			t.Errorf("%s: got %d items of its own", body, len(in))
+		}
+	}
+	h.post("/v1/responses", `{"model":"m1","conversation":"`+h.conversation(`[]`)+`"}`).wantError(t, 400, "missing_required_parameter", "input")
+}
+
 func TestPrepare(t *testing.T) {
 	h := newHost(t)
 	acme, ok := h.api.Tenants.ByKey("key-acme")
@@ -278,6 +357,7 @@ func TestPrepare(t *testing.T) {
 		{"/v1/responses", `{"model":"m1","input":"hi","stream":true}`, "stream"},
 		{"/v1/responses", `{"model":"m1","input":"hi","background":true}`, "background"},
 		{"/v1/responses", `{"model":"m1"}`, "input"},
+		{"/v1/responses", `{"model":"m1","input":[]}`, "input"},
 		{"/v1/responses", `{`, ""},
 		{"/v1/responses", `{"model":"m1","input":"hi","conversation":"` + h.conversation(`[]`) + `"}`, "conversation"},
 		{"/v1/chat/completions", `{"model":"m1","messages":[],"stream":true}`, "stream"},
@@ -298,6 +378,9 @@ func TestPrepare(t *testing.T) {
 	}
 	if !strings.Contains(string(events[0].Data), `"status":"queued"`) {
 		t.Errorf("got %s, want a queued response", events[0].Data)
+	}
+	if _, events, err = h.api.Prepare(t.Context(), acme, "/v1/responses", []byte(`{"model":"m1","input":"hi","store":false}`)); err != nil || len(events) != 2 {
+		t.Errorf("a line that is not to be stored: got %d events, %v; want 2, since its batch stores it", len(events), err)
 	}
 	n, events, err = h.api.Prepare(t.Context(), acme, "/v1/embeddings", []byte(`{"model":"m1","input":"hi"}`))
 	if err != nil || n.Path != "/v1/embeddings" || string(n.Body) != `{"model":"m1","input":"hi"}` || events != nil {

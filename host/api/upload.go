@@ -178,7 +178,10 @@ func (u *uploading) take(part *multipart.Part) error {
 			return tooLargeFile(x.a.MaxFileBytes)
 		}
 		if size > 0 && (err == nil || errors.Is(err, io.EOF)) {
-			if err := x.a.Uploads.PutChunk(x.r.Context(), f.ID, n, buf[:size]); err != nil {
+			switch err := x.a.Uploads.PutChunk(x.r.Context(), f.ID, n, buf[:size]); {
+			case errors.Is(err, queue.ErrNotFound): // given up: nothing came for too long
+				return fmt.Errorf("api: upload: %w", errTooSlow)
+			case err != nil:
 				return fmt.Errorf("api: upload: %w", err)
 			}
 		}

@@ -52,7 +52,7 @@ type socket struct {
 	busy  atomic.Bool         // a turn is under way
 	// kept are the contexts of the responses of this connection that the store
 	// does not hold.
-	kept memory
+	kept *memory
 }
 
 // frame is what a client sent.
@@ -66,16 +66,13 @@ func (a *API) socket(x *exchange) error {
 	if !strings.EqualFold(x.r.Header.Get("Upgrade"), "websocket") {
 		return notAllowed(http.MethodPost)
 	}
-	if _, open := a.Tenants.Open(); open {
-		// Pages of elsewhere are kept off a host that wants no key. A key itself
-		// no browser sends without its page knowing it, whatever its origin.
-		if err := x.checkOrigin(); err != nil {
-			return err
-		}
-	}
 	if err := a.admit(); err != nil {
 		return err
 	}
+	if err := a.open.enter(x.tenant.Name); err != nil {
+		return err
+	}
+	defer a.open.leave(x.tenant.Name)
 	a.sockets.Add(1)
 	defer a.sockets.Done()
 	answer := &handshake{ResponseWriter: x.w}
@@ -85,7 +82,11 @@ func (a *API) socket(x *exchange) error {
 	}
 	x.status, x.first = http.StatusSwitchingProtocols, time.Now()
 	conn.SetReadLimit(a.MaxBodyBytes)
-	s := &socket{a: a, x: x, conn: conn, inbox: make(chan frame, socketQueue), room: semaphore.NewWeighted(a.MaxBodyBytes)}
+	s := &socket{
+		a: a, x: x, conn: conn, inbox: make(chan frame, socketQueue), room: semaphore.NewWeighted(a.MaxBodyBytes),
+		kept: &memory{of: &a.memories},
+	}
+	defer s.kept.close()
 	s.ctx, s.cancel = context.WithCancelCause(x.r.Context())
 	return s.serve()
 }
@@ -151,6 +152,9 @@ func (s *socket) turns() (websocket.StatusCode, string) {
 			s.fail(errSocketOver)
 			return websocket.StatusNormalClosure, errSocketOver.Code
 		case <-s.ctx.Done():
+			if !errors.Is(context.Cause(s.ctx), queue.ErrShutdown) {
+				return websocket.StatusProtocolError, "a frame broke the protocol, or came too slowly"
+			}
 			return websocket.StatusGoingAway, "the host is shutting down"
 		default:
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -74,7 +75,7 @@ func TestWebSocketCanceledTurn(t *testing.T) {
 	s := h.connect()
 	s.send(`{"type":"response.create","model":"m1","input":"hi"}`)
 	run := wait(t, began, "run")
-	if _, did, err := h.store.Cancel(t.Context(), "acme", run.ID); err != nil || !did {
+	if _, did, err := h.store.Cancel(t.Context(), "acme", run.ID, ""); err != nil || !did {
 		t.Fatal(did, err)
 	}
 	run.cancel(queue.ErrCanceled)
@@ -326,5 +327,21 @@ func TestWebSocketLeavesNothing(t *testing.T) {
 	defer cancel()
 	if err := h.api.Wait(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// A client that breaks the protocol is told that, and not that the host ends.
+func TestWebSocketProtocolError(t *testing.T) {
+	h := newHost(t)
+	c := h.raw("GET /v1/responses HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key-acme\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n" +
+		"\x81\x02{}") // a client's frames must be masked
+	b, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, frames, _ := strings.Cut(string(b), "\r\n\r\n")
+	if !strings.HasPrefix(frames, "\x88") || len(frames) < 4 || frames[2:4] != "\x03\xea" {
+		t.Errorf("got %q, want a close frame of code 1002", frames)
 	}
 }

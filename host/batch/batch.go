@@ -47,7 +47,7 @@ type refusal interface {
 // Options of a Runner. Zero fields take the defaults given.
 type Options struct {
 	Poll time.Duration // between two looks for a batch that is due, 1 s
-	// Hold is how long a batch is left to the host that took it up, 30 s: then
+	// Hold is how long a batch is left to the host that took it up, 10 s: then
 	// another goes on with it.
 	Hold time.Duration
 	// Slice is how long a host goes on with one batch before it looks for others, 1 s.
@@ -71,7 +71,7 @@ func (o Options) withDefaults() Options {
 		unset time.Duration
 	}{
 		{&o.Poll, time.Second},
-		{&o.Hold, 30 * time.Second},
+		{&o.Hold, 10 * time.Second},
 		{&o.Slice, time.Second},
 		{&o.Settle, time.Minute},
 		{&o.Tidy, 10 * time.Second},
@@ -129,10 +129,12 @@ func (r *Runner) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		worked := r.once(ctx)
 		if time.Since(tidied) >= r.opt.Tidy {
-			if done, err := r.store.Tidy(ctx, r.opt.Keep); err != nil || !done.More {
+			done, err := r.store.Tidy(ctx, r.opt.Keep)
+			r.warn(ctx, "tidy", queue.ID{}, err)
+			if err != nil || !done.More {
 				tidied = time.Now()
-				r.warn(ctx, "tidy", queue.ID{}, err)
 			}
+			worked = worked || err == nil && done.More
 		}
 		if worked {
 			continue

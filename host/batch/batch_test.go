@@ -38,7 +38,7 @@ func TestBatch(t *testing.T) {
 			t.Errorf("%s: output: got\n%s\nwant\n%s", when, got, want)
 		}
 		got = scrub(r.content(b.Errors))
-		want = `{"id":"` + id(3) + `","custom_id":"b","response":{"status_code":502,"request_id":"req_X","body":{"error":{"code":"broken"}}},"error":null}
+		want = `{"id":"` + id(3) + `","custom_id":"b","response":{"status_code":422,"request_id":"req_X","body":{"error":{"code":"broken"}}},"error":null}
 {"id":"` + id(5) + `","custom_id":"c","response":{"status_code":400,"request_id":"req_X","body":{"error":{"code":"bad"}}},"error":null}
 `
 		if got != want {

@@ -58,6 +58,7 @@ func (o Outputs) Write(ctx context.Context, b store.Batch, errors bool, emit fun
 // ended is what a line came to.
 type ended struct {
 	text    []byte // with its end
+	answer  []byte // the body of what succeeded
 	failed  bool   // it belongs to the errors
 	expired bool
 }
@@ -102,7 +103,7 @@ func part(page []store.Line) (n int, ids []queue.ID) {
 		if bytes += l.Result; n > 0 && bytes > pageBytes {
 			break
 		}
-		if l.Result > 0 {
+		if l.State.Final() { // what failed may have a result without a body
 			ids = append(ids, l.Request)
 		}
 		n++
@@ -163,7 +164,7 @@ func (o Outputs) line(b *store.Batch, l *store.Line, results map[queue.ID]store.
 	case l.State == queue.Completed && !have:
 		out.Error = &lineLost
 	case l.State == queue.Completed:
-		out.Response, e.failed = &outputResponse{result.Status, requestID(b, l), oneLine(result.Body)}, false
+		out.Response, e.failed, e.answer = &outputResponse{result.Status, requestID(b, l), oneLine(result.Body)}, false, result.Body
 	default:
 		rec := store.Record{ID: l.Request, Tenant: b.Tenant, Path: b.Endpoint, Store: true, State: l.State, Class: l.Class, Code: l.Code}
 		if have {

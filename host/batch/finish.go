@@ -2,6 +2,8 @@ package batch
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/store"
@@ -42,6 +44,7 @@ func (h *held) finalize(ctx context.Context) (more bool, err error) {
 	b := h.b
 	b.Completed, b.Failed = 0, 0
 	expired := false
+	var used tokens
 	err = h.outputs.each(ctx, h.b, func(_ store.Line, e ended) error {
 		file := &output
 		if e.failed {
@@ -49,6 +52,7 @@ func (h *held) finalize(ctx context.Context) (more bool, err error) {
 			b.Failed++
 		} else {
 			b.Completed++
+			used.add(e.answer)
 		}
 		expired = expired || e.expired
 		file.add(e.text)
@@ -61,6 +65,9 @@ func (h *held) finalize(ctx context.Context) (more bool, err error) {
 	})
 	if err != nil {
 		return false, err
+	}
+	if b.Usage, err = json.Marshal(used); err != nil {
+		return false, fmt.Errorf("batch: usage: %w", err)
 	}
 	b.Version, b.State, b.Line = h.b.Version, store.BatchCompleted, 0 // settle begins there
 	switch {

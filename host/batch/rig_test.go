@@ -65,7 +65,7 @@ func (r *rig) runner(s Store, o Options) *Runner {
 
 // failure answers a request that failed as the host would.
 func failure(rec store.Record) (status int, body []byte) {
-	return 502, fmt.Appendf(nil, "{\n \"error\": {\"code\": %q}}", rec.Code)
+	return rec.Result.Status, fmt.Appendf(nil, "{\n \"error\": {\"code\": %q}}", rec.Code)
 }
 
 // fakeMaker makes a request of any body but those that say otherwise.
@@ -171,7 +171,7 @@ func (r *rig) work() {
 			Result: &store.Result{Status: 200, ContentType: "application/json", Body: []byte("{\n  \"answer\": \"" + b.Ask + " <&>\"\n}\n")},
 		}}
 		if b.Ask == "fail" {
-			w.Move.To, w.Move.Class, w.Move.Code, w.Move.Result = queue.Failed, queue.UpstreamStatus, "broken", nil
+			w.Move.To, w.Move.Class, w.Move.Code, w.Move.Result = queue.Failed, queue.UpstreamStatus, "broken", &store.Result{Status: 422}
 		}
 		writes = append(writes, w)
 	}

@@ -357,3 +357,30 @@ func TestPerformWhileTheDatabaseIsAway(t *testing.T) {
 		t.Errorf("%d unrecorded, %d lost; want none", c.Unrecorded(), s.Lost())
 	}
 }
+
+// The end of a run without a row makes no room in a lane, so nothing is claimed
+// for it, but where a target has a limit.
+func TestPerformWakesForRoomOnly(t *testing.T) {
+	for _, room := range []int{-1, 5} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fakeStore{}
+			c, stop := start(t, f, func(context.Context, queue.Claim) (store.Ending, error) { return used(), nil },
+				func(o *claimer.Options) { o.Room = func(string) int { return room } })
+			defer stop()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			before := len(f.claims)
+			run, err := c.Perform(t.Context(), chat(), true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := run.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait() // no time passes
+			if woken := len(f.claims) > before; woken != (room >= 0) {
+				t.Errorf("room %d: claimed at its end: %t", room, woken)
+			}
+		})
+	}
+}

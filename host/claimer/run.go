@@ -66,7 +66,9 @@ func (c *Claimer) start(claim queue.Claim, worker int64, queued bool) *Run {
 }
 
 func (c *Claimer) run(r *Run) {
-	defer c.Wake() // its lane may have a slot again
+	if r.bare == nil || c.opt.Room(r.claim.Served()) >= 0 {
+		defer c.Wake() // its lane may have a slot again, or its target
+	}
 	defer c.end(r)
 	began := time.Now()
 	r.outcome, r.err = c.execute(r)
@@ -142,7 +144,7 @@ func (c *Claimer) end(r *Run) {
 func unbegun(cause error) store.Ending {
 	o := queue.Outcome{To: queue.Pending, By: queue.ByHandBack}
 	if errors.Is(cause, queue.ErrCanceled) || errors.Is(cause, queue.ErrClientGone) {
-		o = queue.Outcome{To: queue.Canceled, By: queue.ByCancel, Class: queue.ClassCanceled}
+		o = queue.CanceledBy(cause)
 	}
 	return store.Ending{Outcome: o}
 }

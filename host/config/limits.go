@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -149,7 +150,7 @@ func (r *reader) limits(l *Limits) value {
 // plugin's own, by the plugin's name.
 func (r *reader) pluginLimits(dst *map[string]Limits) value {
 	return func(n *yaml.Node, path string) {
-		r.mapping(n, path, matches(pluginName), func(name string, n *yaml.Node, path string) {
+		r.mapping(n, path, namesPlugin, func(name string, n *yaml.Node, path string) {
 			var l Limits
 			r.limits(&l)(n, path)
 			if *dst == nil {
@@ -159,3 +160,14 @@ func (r *reader) pluginLimits(dst *map[string]Limits) value {
 		})
 	}
 }
+
+// namesPlugin reports why no plugin can have the name.
+func namesPlugin(name string) error {
+	if name == agentsLabel {
+		return errors.New("agents are no plugin: they are bounded by max_model_calls")
+	}
+	return matches(pluginName)(name)
+}
+
+// agentsLabel stands for the agents where a plugin's name may stand.
+const agentsLabel = "agents"

@@ -174,6 +174,7 @@ func TestWrongSandbox(t *testing.T) {
 		{"fuel per minute", rented("limits: {plugin_fuel_per_minute: lots}"), `tenants[0].limits.plugin_fuel_per_minute: "lots": want`},
 		{"instances", rented("limits: {plugin_instances: 0}"), "tenants[0].limits.plugin_instances: "},
 		{"plugin limits by file", rented("plugin_limits: {notes.wasm: {fuel: 1M}}"), `tenants[0].plugin_limits."notes.wasm": "notes.wasm" does not match`},
+		{"plugin limits of agents", rented("plugin_limits: {agents: {fuel: 1M}}"), `tenants[0].plugin_limits."agents": agents are no plugin`},
 		{"unknown plugin limit", rented("plugin_limits: {notes: {cpu: 1}}"), `tenants[0].plugin_limits.notes."cpu": unknown key`},
 
 		{"idle memory", small("sandbox: {idle_memory: 1}\n"), "@:1: sandbox.idle_memory: "},

@@ -1,66 +1,11 @@
 package demo
 
 import (
-	"encoding/json"
-	"fmt"
-	"hash/fnv"
 	"net/http"
-	"strings"
-	"unicode/utf8"
 )
 
 // created is the time in every answer: equal requests get equal answers.
 const created = 1_700_000_000
-
-// A chatRequest is what the server reads of a Chat Completions request.
-type chatRequest struct {
-	Model               string          `json:"model"`
-	Messages            []message       `json:"messages"`
-	Tools               []toolOffer     `json:"tools"`
-	ToolChoice          json.RawMessage `json:"tool_choice"`
-	ParallelToolCalls   *bool           `json:"parallel_tool_calls"`
-	Stream              bool            `json:"stream"`
-	StreamOptions       streamOptions   `json:"stream_options"`
-	MaxTokens           int             `json:"max_tokens"`
-	MaxCompletionTokens int             `json:"max_completion_tokens"`
-}
-
-type streamOptions struct {
-	IncludeUsage bool `json:"include_usage"`
-}
-
-type toolOffer struct {
-	Function struct {
-		Name string `json:"name"`
-	} `json:"function"`
-}
-
-type message struct {
-	Role    string          `json:"role"`
-	Content json.RawMessage `json:"content"`
-}
-
-// text returns the text of a message: its string, or its text parts.
-func (m message) text() string {
-	var s string
-	if json.Unmarshal(m.Content, &s) == nil {
-		return s
-	}
-	var parts []struct {
-		Type string `json:"type"`
-		Text string `json:"text"`
-	}
-	if json.Unmarshal(m.Content, &parts) != nil {
-		return ""
-	}
-	var texts []string
-	for _, p := range parts {
-		if p.Type == "text" {
-			texts = append(texts, p.Text)
-		}
-	}
-	return strings.Join(texts, "\n")
-}
 
 // The parts of an answer.
 type (
@@ -112,20 +57,20 @@ type (
 
 // serveChat answers a Chat Completions request with t.
 func serveChat(o *writer, r Request, t Turn) {
-	var q chatRequest
-	if err := json.Unmarshal(r.Body, &q); err != nil {
+	q, ok := r.read()
+	if !ok {
 		writeError(o.w, http.StatusBadRequest, "the body is not a chat completion request")
 		return
 	}
-	for i := range t.Calls {
-		if t.Calls[i].ID == "" {
-			t.Calls[i].ID = fmt.Sprintf("call_%s_%d", digest(r.Body), i)
-		}
-	}
+	t.Calls = nameCalls(t.Calls, r.Body)
 	a := chatAnswer{ID: "chatcmpl-" + digest(r.Body), Object: "chat.completion", Created: created, Model: q.Model}
 	if q.Stream {
 		a.Object = "chat.completion.chunk"
 		streamChat(o, a, t, usageOf(q, t), q.StreamOptions.IncludeUsage)
+		return
+	}
+	if t.Failure != "" {
+		o.json(failureOf(t))
 		return
 	}
 	d := chatDelta{Role: "assistant", Reasoning: t.Reasoning, Refusal: t.Refusal}
@@ -151,10 +96,7 @@ func streamChat(o *writer, a chatAnswer, t Turn, u *chatUsage, usage bool) {
 	}
 	empty := ""
 	send(chatDelta{Role: "assistant", Content: &empty}, nil)
-	size := t.ChunkRunes
-	if size <= 0 { // a long text in at most a few hundred chunks
-		size = max(8, utf8.RuneCountInString(t.Text)/256)
-	}
+	size := t.chunkRunes()
 	for _, s := range split(t.Reasoning, size) {
 		send(chatDelta{Reasoning: s}, nil)
 	}
@@ -171,6 +113,10 @@ func streamChat(o *writer, a chatAnswer, t Turn, u *chatUsage, usage bool) {
 		for _, s := range split(c.Arguments, size) {
 			send(chatDelta{ToolCalls: []chatCall{{Index: &i, Function: chatFunction{Arguments: s}}}}, nil)
 		}
+	}
+	if t.Failure != "" {
+		o.jsonEvent(failureOf(t))
+		return
 	}
 	if finish := finishOf(t); finish != nil {
 		send(chatDelta{}, finish)
@@ -197,47 +143,10 @@ func finishOf(t Turn) *string {
 	return &finish
 }
 
-func usageOf(q chatRequest, t Turn) *chatUsage {
-	u := t.Usage
-	if u == nil {
-		u = &Usage{Reasoning: words(t.Reasoning)}
-		for _, m := range q.Messages {
-			u.Input += words(m.text())
-		}
-		u.Output = words(t.Text) + words(t.Refusal) + u.Reasoning
-		for _, c := range t.Calls {
-			u.Output += 1 + words(c.Arguments)
-		}
-	}
+func usageOf(q request, t Turn) *chatUsage {
+	u := t.usage(q)
 	return &chatUsage{
 		PromptTokens: u.Input, CompletionTokens: u.Output, TotalTokens: u.Input + u.Output,
 		PromptDetails: &promptDetails{Cached: u.Cached}, OutputDetails: &outputDetails{Reasoning: u.Reasoning},
 	}
-}
-
-func words(s string) int64 { return int64(len(strings.Fields(s))) }
-
-// split cuts s into pieces of n runes.
-func split(s string, n int) []string {
-	var pieces []string
-	count, start := 0, 0
-	for i := range s {
-		if count == n {
-			pieces = append(pieces, s[start:i])
-			count, start = 0, i
-		}
-		count++
-	}
-	if start < len(s) {
-		pieces = append(pieces, s[start:])
-	}
-	return pieces
-}
-
-// digest names a request: the ids made from it are the same in every process
-// and differ between the turns of a conversation.
-func digest(b []byte) string {
-	h := fnv.New64a()
-	_, _ = h.Write(b) // a hash never fails
-	return fmt.Sprintf("%016x", h.Sum64())
 }

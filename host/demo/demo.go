@@ -1,6 +1,7 @@
-// Package demo is a deterministic model server that speaks Chat Completions
-// over loopback HTTP, for trying things out and, with a script, for tests. It
-// is no language model, listens on loopback only and checks no key.
+// Package demo is a deterministic model server that speaks Chat Completions and
+// Responses over loopback HTTP, for trying things out and, with a script, for
+// tests. It is no language model, listens on loopback only, checks no key and
+// keeps no response.
 package demo
 
 import (
@@ -19,64 +20,9 @@ import (
 // Request is one request that the server got.
 type Request struct {
 	Method string
-	Path   string // "/v1/chat/completions"
+	Path   string // "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
 	Header http.Header
 	Body   []byte
-}
-
-// Call is one tool call of a Turn.
-type Call struct {
-	ID        string // "": made from the request's body and the call's index
-	Name      string
-	Arguments string // as the model writes them; broken JSON is legal here
-}
-
-// Usage is what a Turn reports, in tokens.
-type Usage struct {
-	Input     int64
-	Output    int64
-	Cached    int64
-	Reasoning int64
-}
-
-// Script returns the answer to request n, counted from 0 in order of arrival.
-// Calls never overlap: to hold one answer back, use Turn.Gate.
-type Script func(n int, r Request) Turn
-
-// Turn is one answer. The zero Turn is an empty text. On /v1/embeddings only
-// the fields from Status on count; the vectors follow from the input.
-type Turn struct {
-	Text       string
-	Reasoning  string // sent as reasoning_content, before the text
-	Refusal    string
-	Calls      []Call
-	Finish     string // finish_reason; "": "tool_calls" with calls, else "stop"; "-": none at all
-	Usage      *Usage // nil: counted, a word being a token
-	ChunkRunes int    // runes of text (bytes of Raw) in one chunk; 0: 8, more for a long text (all of Raw)
-
-	Status      int    // HTTP status; 0: 200
-	ErrorBody   string // body in place of an answer; with status 200, an error inside a 200
-	RetryAfter  string // Retry-After header
-	ContentType string // in place of the right one
-	Raw         []byte // body in place of an answer, sent as it is
-	CRLF        bool   // event stream with CRLF line ends
-	NoDone      bool   // event stream that ends without [DONE]
-
-	Delay      time.Duration // before the head
-	ChunkDelay time.Duration // before each chunk
-	// CutAfter drops the connection after so many chunks, the one with the role
-	// included; of an answer that is not streamed, in its middle. < 0: before
-	// the head; 0: never.
-	CutAfter int
-	// Gate holds the answer back until it is closed or yields a value: before
-	// the head, or after GateAfter chunks when that is more than 0.
-	Gate      <-chan struct{}
-	GateAfter int
-
-	// Ended, if not nil, is called when the server is done with the answer and
-	// before the client can see its end: whole is false when the client went away
-	// first, or the Turn cut the answer.
-	Ended func(whole bool)
 }
 
 // maxBody is the longest request body that is read.
@@ -114,6 +60,7 @@ func Start(s Script) (*Server, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/models", serveModels)
 	mux.HandleFunc("POST /v1/chat/completions", srv.handle(serveChat))
+	mux.HandleFunc("POST "+responsesPath, srv.handle(serveResponses))
 	mux.HandleFunc("POST /v1/embeddings", srv.handle(serveEmbeddings))
 	srv.http = &http.Server{
 		Handler:           mux,

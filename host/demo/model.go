@@ -21,8 +21,8 @@ import (
 // With "tool_choice": "none" it calls nothing. A limit of output tokens cuts
 // the text after so many words, with finish reason "length".
 func Model(_ int, r Request) Turn {
-	var q chatRequest
-	if json.Unmarshal(r.Body, &q) != nil {
+	q, ok := r.read()
+	if !ok {
 		return Turn{} // the server refuses the body
 	}
 	said, results := lastExchange(q.Messages)
@@ -117,8 +117,8 @@ func arithmetic(said string) string {
 }
 
 // limited returns text, cut to the output tokens that the request allows.
-func limited(q chatRequest, text string) Turn {
-	limit := q.MaxCompletionTokens
+func limited(q request, text string) Turn {
+	limit := q.MaxOutputTokens
 	if limit <= 0 {
 		limit = q.MaxTokens
 	}

@@ -135,11 +135,19 @@ func (o *writer) piece(b []byte) {
 
 // event sends one server-sent event.
 func (o *writer) event(data string) {
-	end := "\n"
+	o.chunk([]byte("data: " + data + o.lineEnd() + o.lineEnd()))
+}
+
+func (o *writer) lineEnd() string {
 	if o.turn.CRLF {
-		end = "\r\n"
+		return "\r\n"
 	}
-	o.chunk([]byte("data: " + data + end + end))
+	return "\n"
+}
+
+// namedEvent sends one server-sent event with its name.
+func (o *writer) namedEvent(name, data string) {
+	o.chunk([]byte("event: " + name + o.lineEnd() + "data: " + data + o.lineEnd() + o.lineEnd()))
 }
 
 func (o *writer) jsonEvent(v any) {

@@ -360,6 +360,18 @@ func TestApplyRenamedTool(t *testing.T) {
 	}
 }
 
+// TestNameOfAgents refuses a tool plugin whose calls would count as agents'.
+func TestNameOfAgents(t *testing.T) {
+	r := newRig(t)
+	err := r.catalog.Apply(t.Context(), []guest.Source{r.tool("testdata/agents")})
+	if err == nil || !strings.Contains(err.Error(), `"agents"`) || !strings.Contains(err.Error(), "rename it") {
+		t.Errorf("got %v, want that it is to be renamed", err)
+	}
+	if n := len(r.catalog.Granted()); n != 0 {
+		t.Errorf("%d of its tools are on offer", n)
+	}
+}
+
 // TestClassesAreKnown: a class of package plugins becomes one of the host's as
 // it is.
 func TestClassesAreKnown(t *testing.T) {

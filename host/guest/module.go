@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/casemate/casemate/host/response"
 	"github.com/casemate/casemate/plugins"
 	"github.com/casemate/casemate/plugins/egress"
 	"github.com/casemate/casemate/plugins/manifest"
@@ -58,6 +59,9 @@ func newModule(ctx context.Context, p *plugins.Plugin, s Source) (*module, error
 // equip gives a tool module its schemas and its powers.
 func (m *module) equip() error {
 	s := m.source
+	if m.descriptor.Name == response.AgentLabel {
+		return fmt.Errorf("guest: %s: the plugin is named %q, which stands for the agents of the configuration: rename it", s.File, m.descriptor.Name)
+	}
 	for _, op := range m.descriptor.Capabilities {
 		m.granted[op] = slices.Contains(s.Grants, op)
 	}

@@ -45,20 +45,3 @@ func (c *call) agent(ctx context.Context) *chain {
 	a.open()
 	return a
 }
-
-// agentKit is what an agent's model is offered: no function of the client, and
-// nothing that waits for the client's approval.
-func (r *run) agentKit(a *response.AgentBrief) *kit {
-	k := r.agents[a.Name]
-	list := k.local
-	if len(r.brief.Remotes) > 0 {
-		remote := r.kit.with(r.offered(nil))
-		for _, o := range a.Offers {
-			if t := remote.of(response.Step{Plugin: o.Plugin, Tool: o.Tool}); t.Remote && !t.Approval {
-				t.Offer = o
-				list = append(list[:len(list):len(list)], t)
-			}
-		}
-	}
-	return k.with(list)
-}

@@ -252,7 +252,7 @@ func TestCancelStopsAgents(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-began
-	if _, did, err := c.store.Cancel(t.Context(), "t", n.ID); err != nil || !did {
+	if _, did, err := c.store.Cancel(t.Context(), "t", n.ID, ""); err != nil || !did {
 		t.Fatalf("cancel: %v, %v", did, err)
 	}
 	c.claimer.Stop(n.ID, queue.ErrCanceled)

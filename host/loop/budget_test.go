@@ -1,6 +1,7 @@
 package loop_test
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/casemate/casemate/host/demo"
@@ -49,5 +50,40 @@ func TestAgentSpendsTheResponsesTokens(t *testing.T) {
 				t.Errorf("the models might write %v tokens", left)
 			}
 		})
+	}
+}
+
+// TestAgentsShareTheTokens checks that agents that run at once do not together
+// write more than the response may, even if each writes all that it may.
+func TestAgentsShareTheTokens(t *testing.T) {
+	var mu sync.Mutex
+	var given []int64
+	all := make(chan struct{})
+	spends := func(_ int, req demo.Request) demo.Turn {
+		mu.Lock()
+		defer mu.Unlock()
+		n := asked(req.Body).MaxTokens
+		if given = append(given, n); len(given) == 3 {
+			close(all)
+		}
+		return demo.Turn{Text: "an answer", Usage: &demo.Usage{Input: 1, Output: n}, Gate: all}
+	}
+	c := newCrew(t, map[string]demo.Script{
+		"": func(int, demo.Request) demo.Turn {
+			return demo.Turn{Calls: calls("one "+asks, "two "+asks, "three "+asks), Usage: &demo.Usage{Input: 1, Output: 10}}
+		},
+		"one": spends, "two": spends, "three": spends,
+	}, loop.Options{})
+	for _, name := range []string{"one", "two", "three"} {
+		c.agent(name)
+		c.shown = append(c.shown, "agents/"+name)
+	}
+	_, _, id := c.run(`{"model":"m","input":"hello","max_output_tokens":100}`)
+	var used int64
+	for _, u := range c.record(id).Usage {
+		used += u.Tokens.Output
+	}
+	if used != 100 || min(given[0], given[1], given[2]) != 30 {
+		t.Errorf("the agents might write %v tokens, and with their caller wrote %d; want 30 each, and 100", given, used)
 	}
 }

@@ -153,14 +153,15 @@ func (c *chain) view() response.View {
 	return v
 }
 
-// offer brings the chain's tools up to what is known of remote servers.
+// offer brings the chain's tools up to what is known of remote servers. Those
+// are the client's: an agent, which is the operator's, tells them nothing.
 func (c *chain) offer() {
-	if c.agent == nil {
-		c.kit = c.run.kit.with(c.run.offered(c.run.kit.local))
-		c.approved = response.Approvals(c.brief, c.kit.list)
-	} else {
-		c.kit = c.run.agentKit(c.agent)
+	if c.agent != nil {
+		c.kit = c.run.agents[c.agent.Name]
+		return
 	}
+	c.kit = c.run.kit.with(c.run.offered(c.run.kit.local))
+	c.approved = response.Approvals(c.brief, c.kit.list)
 	c.screen.offer(c.kit.list)
 }
 
@@ -347,6 +348,9 @@ func (c *chain) await(wait time.Duration) {
 func (c *chain) apply(res result) {
 	c.live--
 	s, t := res.step, c.triesOf(res.step.Ordinal)
+	if s.Kind == response.ModelCall {
+		defer c.run.ledger.release(c.scope) // once what it used counts
+	}
 	add(&c.pending, res.left)
 	t.tried, t.called = append(t.tried, res.tried...), res.called
 	if res.rejected != nil {

@@ -22,7 +22,12 @@ type crew struct {
 
 // newCrew makes a rig with scripts by instructions: those of the root are "".
 func newCrew(t *testing.T, scripts map[string]demo.Script, o loop.Options) *crew {
-	c := &crew{rig: newRig(t, func(n int, req demo.Request) demo.Turn {
+	return newCrewAt(t, onSQLite, scripts, o)
+}
+
+// newCrewAt is newCrew on a database.
+func newCrewAt(t *testing.T, d database, scripts map[string]demo.Script, o loop.Options) *crew {
+	c := &crew{rig: newRigAt(t, d, func(n int, req demo.Request) demo.Turn {
 		script := scripts[instructions(req.Body)]
 		if script == nil {
 			return demo.Turn{Status: 500, ErrorBody: "no script"}

@@ -247,7 +247,7 @@ func TestLeaseEndsWhileEffectIsStored(t *testing.T) {
 func TestFirstEffectIsFenced(t *testing.T) {
 	r := newRig(t, thenTell("once {}"), loop.Options{})
 	r.tools.calls["once"] = func(ctx context.Context, c loop.ToolCall) loop.ToolResult {
-		if _, did, err := r.store.Cancel(ctx, "t", id(c)); err != nil || !did {
+		if _, did, err := r.store.Cancel(ctx, "t", id(c), ""); err != nil || !did {
 			t.Errorf("cancel: %t, %v", did, err)
 		}
 		if err := c.Effect(ctx); !errors.Is(err, queue.ErrLeaseLost) {

@@ -21,7 +21,7 @@ func (r *run) end(h halt) (store.Ending, error) {
 	case h.wait > 0:
 		return r.putOff(h), nil
 	}
-	final := response.End{Usage: r.ledger.usage(none), Completed: time.Now()}
+	final := response.End{Usage: r.ledger.usage(), Completed: time.Now()}
 	o := queue.Outcome{To: queue.Completed, By: queue.ByOutcome, Class: queue.OK, Status: 200}
 	switch h.plan.Action {
 	case response.Complete:
@@ -51,7 +51,7 @@ func (r *run) failed(f *response.Failure) store.Ending {
 			o.RetryAfter = time.Duration(s.RetryAfter) * time.Millisecond
 		}
 	}
-	return r.ending(o, response.End{Status: "failed", Failure: f, Usage: r.ledger.usage(none), Completed: time.Now()})
+	return r.ending(o, response.End{Status: "failed", Failure: f, Usage: r.ledger.usage(), Completed: time.Now()})
 }
 
 // ending closes the stream and binds what is pending to the outcome.
@@ -142,7 +142,7 @@ func (r *run) interrupted() (store.Ending, error) {
 	cause := context.Cause(r.ctx)
 	switch {
 	case errors.Is(cause, queue.ErrCanceled), errors.Is(cause, queue.ErrClientGone):
-		return r.canceled(), nil
+		return r.canceled(cause), nil
 	case errors.Is(cause, queue.ErrDeadline):
 		return r.failed(&response.Failure{
 			Code: "server_error", Message: "The deadline of the request passed.", Status: 504, Class: queue.ClassDeadline,
@@ -160,12 +160,12 @@ func (r *run) interrupted() (store.Ending, error) {
 
 // canceled lets go of a request that was canceled: nothing of what was pending
 // is written but its usage.
-func (r *run) canceled() store.Ending {
+func (r *run) canceled(cause error) store.Ending {
 	usage := r.root.pending.Usage
 	r.root.pending = store.Write{}
 	r.out.close()
 	r.out.take()
-	e := r.leave(queue.Outcome{To: queue.Canceled, By: queue.ByCancel, Class: queue.ClassCanceled}, true)
+	e := r.leave(queue.CanceledBy(cause), true)
 	e.Rest.Usage = usage
 	return e
 }

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/casemate/casemate/host/response"
@@ -14,10 +15,11 @@ type ledger struct {
 
 	mu     sync.Mutex
 	scopes map[string][]response.Step // each by ordinal
+	grants map[string]int64           // output tokens that the model call that runs in a scope may use
 }
 
 func newLedger(caps response.Caps, steps []response.Step) *ledger {
-	l := &ledger{caps: caps, scopes: map[string][]response.Step{}}
+	l := &ledger{caps: caps, scopes: map[string][]response.Step{}, grants: map[string]int64{}}
 	l.put(steps...)
 	return l
 }
@@ -83,15 +85,62 @@ func (l *ledger) reserve(s response.Step) bool {
 	return true
 }
 
-// usage is what all scopes but one used; "-" is none of them.
-func (l *ledger) usage(except string) response.Usage {
+// usage is what all scopes used.
+func (l *ledger) usage() response.Usage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.count(func(scope string) bool { return scope != except }).usage
+	return l.count(func(string) bool { return true }).usage
 }
 
-// none is the name of no scope.
-const none = "-"
+// grant returns how many output tokens the next model call of a scope may use,
+// if the response may use most, and keeps them for it until release. What is not
+// used or kept is shared with the agents that run beside it and may ask too.
+func (l *ledger) grant(scope string, most int64) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := most - l.count(func(string) bool { return true }).usage.Output
+	for _, n := range l.grants {
+		left -= n
+	}
+	n := max(1, left/int64(1+l.others(scope)))
+	l.grants[scope] = n
+	return n
+}
+
+// release ends the model call that runs in a scope, if one does.
+func (l *ledger) release(scope string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.grants, scope)
+}
+
+// used is what the steps of a scope used.
+func (l *ledger) used(scope string) response.Usage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return response.TotalUsage(l.scopes[scope])
+}
+
+// others counts the agents beside that of a scope that run, make no model call
+// and wait for no other agent; l.mu is held.
+func (l *ledger) others(scope string) int {
+	var running []string
+	for _, steps := range l.scopes {
+		for _, s := range steps {
+			if s.Agent() && s.State == response.Running {
+				running = append(running, s.Key())
+			}
+		}
+	}
+	n := 0
+	for _, key := range running {
+		waits := slices.ContainsFunc(running, func(o string) bool { return strings.HasPrefix(o, key+"/") })
+		if _, calls := l.grants[key]; !waits && !calls && key != scope {
+			n++
+		}
+	}
+	return n
+}
 
 // tally counts steps: tool calls are those that were not skipped.
 type tally struct {

@@ -30,10 +30,10 @@ var losses = map[string]func(r *rig, f queue.Fence){
 // than one effect, state is written once, nothing is left open, and the response
 // completes.
 func TestLostAtEachWrite(t *testing.T) {
-	for name, lose := range losses {
+	eachLoss(t, func(t *testing.T, d database, lose func(*rig, queue.Fence)) {
 		for _, outer := range []string{"outer", "once_outer"} {
-			t.Run(outer+" "+name, func(t *testing.T) {
-				l := newLossy(t, outer, lose)
+			t.Run(outer, func(t *testing.T) { // on a database of its own
+				l := newLossy(t, d, outer, lose)
 				for k, hit := 1, true; hit && !t.Failed(); k++ {
 					var rec store.Record
 					rec, hit = l.lostAt(k)
@@ -43,7 +43,7 @@ func TestLostAtEachWrite(t *testing.T) {
 				}
 			})
 		}
-	}
+	})
 }
 
 // lossy is a rig whose runs lose their claim at one of their writes.
@@ -89,8 +89,8 @@ func (l *lossy) effects(ctx context.Context, c loop.ToolCall) loop.ToolResult {
 	return ok("done")
 }
 
-func newLossy(t *testing.T, outer string, lose func(*rig, queue.Fence)) *lossy {
-	l := loses(newRig(t, thenTell(outer+" {}", "side {}"), loop.Options{}), lose)
+func newLossy(t *testing.T, d database, outer string, lose func(*rig, queue.Fence)) *lossy {
+	l := loses(newRigAt(t, d, thenTell(outer+" {}", "side {}"), loop.Options{}), lose)
 	l.tools.calls["once_first"], l.tools.calls["once_last"], l.tools.calls["side"] = l.effects, l.effects, l.effects
 	l.tools.calls["counts"] = l.counts
 	l.tools.calls["middle"] = l.asks("counts {}", "once_last {}")
@@ -174,85 +174,81 @@ func completed(rec store.Record, tool string) int {
 // its owner at each of its writes: what was done is never done again, and the
 // agents go on where they were.
 func TestAgentLostAtEachWrite(t *testing.T) {
-	for name, lose := range losses {
-		t.Run(name, func(t *testing.T) {
-			c := newCrew(t, map[string]demo.Script{
-				"":       thenTell("expert "+asks, "once_side {}"),
-				"expert": thenTell("once_first {}", "counts {}", "middle {}", "deep "+asks),
-				"deep":   thenTell("once_deep {}"),
-			}, loop.Options{})
-			c.agent("expert", "once_first", "counts", "middle", "agents/deep", "once_last")
-			c.agent("deep", "once_deep")
-			c.shown = []string{"agents/expert", "once_side"}
-			l := loses(c.rig, lose)
+	eachLoss(t, func(t *testing.T, d database, lose func(*rig, queue.Fence)) {
+		c := newCrewAt(t, d, map[string]demo.Script{
+			"":       thenTell("expert "+asks, "once_side {}"),
+			"expert": thenTell("once_first {}", "counts {}", "middle {}", "deep "+asks),
+			"deep":   thenTell("once_deep {}"),
+		}, loop.Options{})
+		c.agent("expert", "once_first", "counts", "middle", "agents/deep", "once_last")
+		c.agent("deep", "once_deep")
+		c.shown = []string{"agents/expert", "once_side"}
+		l := loses(c.rig, lose)
+		for _, tool := range []string{"once_side", "once_first", "once_last", "once_deep"} {
+			c.tools.calls[tool] = l.effects
+		}
+		c.tools.calls["counts"], c.tools.calls["middle"] = l.counts, l.asks("counts {}", "once_last {}")
+		for k, hit := 1, true; hit && !t.Failed(); k++ {
+			before := len(c.upstream.Requests())
+			var rec store.Record
+			rec, hit = l.lostAt(k)
+			if n := completed(rec, "counts"); n != 2 {
+				t.Errorf("write %d: counted %d times, want 2", k, n)
+			}
+			if n := completed(rec, "expert") + completed(rec, "deep") + completed(rec, "middle"); n != 3 {
+				t.Errorf("write %d: %d of the agents and the tool between them completed, want 3", k, n)
+			}
 			for _, tool := range []string{"once_side", "once_first", "once_last", "once_deep"} {
-				c.tools.calls[tool] = l.effects
-			}
-			c.tools.calls["counts"], c.tools.calls["middle"] = l.counts, l.asks("counts {}", "once_last {}")
-			for k, hit := 1, true; hit && !t.Failed(); k++ {
-				before := len(c.upstream.Requests())
-				var rec store.Record
-				rec, hit = l.lostAt(k)
-				if n := completed(rec, "counts"); n != 2 {
-					t.Errorf("write %d: counted %d times, want 2", k, n)
-				}
-				if n := completed(rec, "expert") + completed(rec, "deep") + completed(rec, "middle"); n != 3 {
-					t.Errorf("write %d: %d of the agents and the tool between them completed, want 3", k, n)
-				}
-				for _, tool := range []string{"once_side", "once_first", "once_last", "once_deep"} {
-					if s := rec.Steps[slices.IndexFunc(rec.Steps, func(s response.Step) bool { return s.Tool == tool })]; s.State != response.Completed && s.State != response.Abandoned {
-						t.Errorf("write %d: %s is %s", k, tool, s.State)
-					}
-				}
-				if n := len(c.upstream.Requests()) - before; n < 6 || n > 8 {
-					t.Errorf("write %d: %d calls of models, want 6 and those that were lost", k, n)
+				if s := rec.Steps[slices.IndexFunc(rec.Steps, func(s response.Step) bool { return s.Tool == tool })]; s.State != response.Completed && s.State != response.Abandoned {
+					t.Errorf("write %d: %s is %s", k, tool, s.State)
 				}
 			}
-		})
-	}
+			if n := len(c.upstream.Requests()) - before; n < 6 || n > 8 {
+				t.Errorf("write %d: %d calls of models, want 6 and those that were lost", k, n)
+			}
+		}
+	})
 }
 
 // TestRemoteLostAtEachWrite does so with a run that lists the tools of two
 // servers and calls them, one of them with the client's approval.
 func TestRemoteLostAtEachWrite(t *testing.T) {
-	for name, lose := range losses {
-		t.Run(name, func(t *testing.T) {
-			m := &remotes{list: map[string]func(context.Context) ([]response.RemoteTool, error){
-				"maps": lists("once_find", "once_ask"), "docs": lists("once_read"),
-			}}
-			r := newRig(t, func(_ int, req demo.Request) demo.Turn {
-				if outs := told(req.Body); len(outs) > 1 {
-					return demo.Turn{Text: "told"}
-				}
-				return demo.Turn{Calls: calls("once_find {}", "once_read {}")}
-			}, loop.Options{Remotes: m})
-			server := maps()
-			server.Approval = response.Approval{Named: []string{"once_ask"}}
-			r.refers(server, response.Remote{Label: "docs", URL: "https://docs.example/mcp"}, response.Remote{Label: plugin})
-			refers := r.change
-			r.change = func(j *response.Brief, n *queue.New) {
-				refers(j, n)
-				j.Request.Input = items(t, `{"type":"mcp_approval_request","id":"mcpr_1","server_label":"maps","name":"once_ask","arguments":"{}"}`,
-					`{"type":"mcp_approval_response","approval_request_id":"mcpr_1","approve":true}`)
+	eachLoss(t, func(t *testing.T, d database, lose func(*rig, queue.Fence)) {
+		m := &remotes{list: map[string]func(context.Context) ([]response.RemoteTool, error){
+			"maps": lists("once_find", "once_ask"), "docs": lists("once_read"),
+		}}
+		r := newRigAt(t, d, func(_ int, req demo.Request) demo.Turn {
+			if outs := told(req.Body); len(outs) > 1 {
+				return demo.Turn{Text: "told"}
 			}
-			l := loses(r, lose)
-			m.call = func(ctx context.Context, c loop.ToolCall) loop.ToolResult {
-				l.of(id(c)).run(c)
-				return ok("done")
+			return demo.Turn{Calls: calls("once_find {}", "once_read {}")}
+		}, loop.Options{Remotes: m})
+		server := maps()
+		server.Approval = response.Approval{Named: []string{"once_ask"}}
+		r.refers(server, response.Remote{Label: "docs", URL: "https://docs.example/mcp"}, response.Remote{Label: plugin})
+		refers := r.change
+		r.change = func(j *response.Brief, n *queue.New) {
+			refers(j, n)
+			j.Request.Input = items(t, `{"type":"mcp_approval_request","id":"mcpr_1","server_label":"maps","name":"once_ask","arguments":"{}"}`,
+				`{"type":"mcp_approval_response","approval_request_id":"mcpr_1","approve":true}`)
+		}
+		l := loses(r, lose)
+		m.call = func(ctx context.Context, c loop.ToolCall) loop.ToolResult {
+			l.of(id(c)).run(c)
+			return ok("done")
+		}
+		for k, hit := 1, true; hit && !t.Failed(); k++ {
+			var rec store.Record
+			rec, hit = l.lostAt(k)
+			got := l.object(rec.Result.Body)
+			if n := strings.Count(got.kinds(), "mcp_list_tools"); n != 3 || got.text() != "told" {
+				t.Errorf("write %d: text %q, items %s", k, got.text(), got.kinds())
 			}
-			for k, hit := 1, true; hit && !t.Failed(); k++ {
-				var rec store.Record
-				rec, hit = l.lostAt(k)
-				got := l.object(rec.Result.Body)
-				if n := strings.Count(got.kinds(), "mcp_list_tools"); n != 3 || got.text() != "told" {
-					t.Errorf("write %d: text %q, items %s", k, got.text(), got.kinds())
-				}
-				if n := strings.Count(got.kinds(), "mcp_call:completed") + strings.Count(got.kinds(), "mcp_call:failed"); n != 3 {
-					t.Errorf("write %d: %d calls: %s", k, n, got.kinds())
-				}
+			if n := strings.Count(got.kinds(), "mcp_call:completed") + strings.Count(got.kinds(), "mcp_call:failed"); n != 3 {
+				t.Errorf("write %d: %d calls: %s", k, n, got.kinds())
 			}
-		})
-	}
+		}
+	})
 }
 
 // items are input items.

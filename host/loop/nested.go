@@ -109,6 +109,7 @@ func (c *call) nest(ctx context.Context, s response.Step, settle []response.Step
 			case conflicts >= maxConflicts:
 				res = res.unwritten(queue.HostError, "")
 			default:
+				c.keep(res.left) // what was used stays used
 				s = res.step.Again()
 				s.Tries--
 				continue

@@ -2,8 +2,11 @@ package loop
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
@@ -21,7 +24,11 @@ func (r *run) list(ctx context.Context, s response.Step, k *kit) result {
 	tools, err := r.remoteTools(within, server)
 	switch {
 	case err == nil:
-		return listed(s, slices.DeleteFunc(tools, func(t response.RemoteTool) bool { return !server.offers(t) }))
+		res := listed(s, slices.DeleteFunc(tools, func(t response.RemoteTool) bool { return !server.offers(t) }))
+		if res.step.Output = []byte(server.hide(string(res.step.Output))); json.Valid(res.step.Output) {
+			return res
+		}
+		err = &RemoteError{Code: "invalid", Message: "The MCP server's list of tools could not be read."}
 	case ctx.Err() != nil:
 		return result{step: s, stopped: true}
 	}
@@ -64,6 +71,24 @@ func (s RemoteServer) offers(t response.RemoteTool) bool {
 	return s.Allowed == nil || slices.Contains(s.Allowed, t.Name)
 }
 
+// shortest is how short a credential may be to be looked for in what a server
+// says: shorter ones are words like any other.
+const shortest = 8
+
+// hide returns what a server says without the credentials that it was sent: a
+// server that repeats them, as in an error, has them written nowhere.
+func (s RemoteServer) hide(said string) string {
+	for _, value := range append(slices.Collect(maps.Values(s.Headers)), s.Authorization) {
+		_, token, _ := strings.Cut(value, " ") // behind "Bearer"
+		for _, secret := range []string{value, token} {
+			if len(secret) >= shortest {
+				said = strings.ReplaceAll(said, secret, "[hidden]")
+			}
+		}
+	}
+	return said
+}
+
 // server returns the server of a label, with what the client sent for it.
 func (r *run) server(label string) (RemoteServer, bool) {
 	i := slices.IndexFunc(r.brief.Remotes, func(m response.Remote) bool { return m.Label == label })
@@ -88,5 +113,7 @@ func (r *run) callRemote(ctx context.Context, t ToolCall) ToolResult {
 	}
 	within, cancel := context.WithTimeout(ctx, r.loop.opt.CallWithin)
 	defer cancel()
-	return r.loop.opt.Remotes.Call(within, server, t)
+	out := r.loop.opt.Remotes.Call(within, server, t)
+	out.Output, out.Detail, out.Log = server.hide(out.Output), server.hide(out.Detail), server.hide(out.Log)
+	return out
 }

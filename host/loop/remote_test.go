@@ -214,8 +214,8 @@ func TestApproval(t *testing.T) {
 	}
 }
 
-// TestRemotesOfAgents checks that an agent may use the client's servers where
-// its operator lets it, but nothing that the client is to approve.
+// TestRemotesOfAgents checks that an agent uses none of the client's servers,
+// even one that has the name of a plugin that the agent is to use.
 func TestRemotesOfAgents(t *testing.T) {
 	m := &remotes{list: map[string]func(context.Context) ([]response.RemoteTool, error){"maps": lists("find", "look")}}
 	m.call = func(_ context.Context, c loop.ToolCall) loop.ToolResult { return ok("found by " + c.Info.Step) }
@@ -234,7 +234,7 @@ func TestRemotesOfAgents(t *testing.T) {
 		refs(j, n)
 	}
 	o, _, _ := c.run(simple)
-	if got := c.object(o.Body).text(); !strings.Contains(got, "found by /2/1") || !strings.Contains(got, "unknown_tool") {
+	if got := c.object(o.Body).text(); strings.Contains(got, "found by") || strings.Count(got, "unknown_tool") != 2 {
 		t.Errorf("text %q", got)
 	}
 }

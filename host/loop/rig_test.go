@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +18,6 @@ import (
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
 	"github.com/casemate/casemate/host/store"
-	"github.com/casemate/casemate/host/store/sqlite"
 	"github.com/casemate/casemate/host/stream"
 	"github.com/casemate/casemate/host/upstream"
 	"github.com/casemate/casemate/sdk/abi"
@@ -61,6 +59,12 @@ func (s *spy) WriteAsync(ctx context.Context, w store.Write, done func(error)) {
 
 func newRig(t *testing.T, script demo.Script, o loop.Options) *rig {
 	t.Helper()
+	return newRigAt(t, onSQLite, script, o)
+}
+
+// newRigAt is newRig on a database.
+func newRigAt(t *testing.T, d database, script demo.Script, o loop.Options) *rig {
+	t.Helper()
 	srv, err := demo.Start(script)
 	if err != nil {
 		t.Fatal(err)
@@ -76,18 +80,14 @@ func newRig(t *testing.T, script demo.Script, o loop.Options) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := rigOn(t, up, o)
+	r := rigOn(t, d.open(t), up, o)
 	r.upstream = srv
 	return r
 }
 
-// rigOn is a rig on the models of up.
-func rigOn(t *testing.T, up *upstream.Client, o loop.Options) *rig {
+// rigOn is a rig on a database and the models of up.
+func rigOn(t *testing.T, driver store.Driver, up *upstream.Client, o loop.Options) *rig {
 	t.Helper()
-	driver, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "loop.db"), sqlite.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	r := &rig{
 		T: t, store: store.New(driver, store.Options{}), models: up,
 		tools: &tools{calls: map[string]func(context.Context, loop.ToolCall) loop.ToolResult{}}, policy: &fakePolicy{},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -71,33 +72,34 @@ func (l *Loop) open(ctx context.Context, c queue.Claim) (*run, error) {
 	return r, nil
 }
 
-// restore brings the stream to where the last attempt left it.
+// restore brings the stream to where the last attempt left it: from its log, or
+// where there is none from the steps.
 func (r *run) restore(events []response.Event) error {
 	root, request, steps := r.root, r.brief.Request, r.ledger.of("")
 	root.screen = &screen{out: r.out, live: r.claim.Stream || r.claim.Background}
 	if len(events) == 0 {
-		root.screen.stream = response.NewStream(r.claim.ID, r.claim.ID.Time(), request, root.kit.list)
-		created := root.screen.stream.Created(!r.claim.Realtime)
+		s := response.NewStream(r.claim.ID, r.claim.ID.Time(), request, root.kit.list)
+		root.screen.stream = s
+		created := s.Created(!r.claim.Realtime)
 		if r.claim.Store { // they were written with the row
 			r.out.publish(created)
 		} else {
 			root.emit(created)
 		}
-	} else {
-		s, err := response.Restore(events)
-		if err != nil {
-			return err
-		}
-		s.Resume(request, root.kit.list)
-		s.Rebuild(steps)
-		root.screen.stream = s
+		root.emit(s.Started())
+		root.emit(s.Replay(steps))
+		return nil
 	}
-	root.emit(root.screen.stream.Started())
-	for _, s := range steps {
-		if s.Kind == response.ModelCall && !s.Settled() { // the last owner left it
-			root.emit(root.screen.stream.Interrupted())
-			break
-		}
+	s, err := response.Restore(events)
+	if err != nil {
+		return err
+	}
+	root.screen.stream = s
+	s.Resume(request, root.kit.list)
+	s.Rebuild(steps)
+	root.emit(s.Started())
+	if slices.ContainsFunc(steps, func(s response.Step) bool { return s.Kind == response.ModelCall && !s.Settled() }) { // the last owner left it
+		root.emit(s.Interrupted())
 	}
 	return nil
 }

@@ -26,6 +26,14 @@ func (s *screen) show(d response.Delta) {
 // visible reports whether the model call that runs has shown anything.
 func (s *screen) visible() bool { return s != nil && s.stream.Visible() }
 
+// again forgets the model call that ran, which is to be made again.
+func (s *screen) again() []response.Event {
+	if s == nil {
+		return nil
+	}
+	return s.stream.Interrupted()
+}
+
 // modelDone is what a model call's end shows.
 func (s *screen) modelDone(out response.ModelOutput) []response.Event {
 	if s == nil {

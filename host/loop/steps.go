@@ -40,14 +40,14 @@ func (c *chain) modelCall(s response.Step) modelCall {
 	}
 }
 
-// budgeted returns the brief with as many output tokens as the other scopes
-// left of what the response may use.
+// budgeted returns the brief with as many output tokens as the next model call
+// may use, and those that the chain has used.
 func (c *chain) budgeted() response.Brief {
 	b := c.brief
 	if most := b.Request.MaxOutputTokens; most != nil {
 		q := *b.Request
-		left := max(1, *most-c.run.ledger.usage(c.scope).Output)
-		q.MaxOutputTokens, b.Request = &left, &q
+		n := c.run.ledger.grant(c.scope, *most) + c.run.ledger.used(c.scope).Output
+		q.MaxOutputTokens, b.Request = &n, &q
 	}
 	return b
 }
@@ -183,6 +183,9 @@ func (c *chain) ask(steps []response.Step) {
 			t.due, t.class = time.Now().Add(v.Delay), s.Class
 			s.State, s.Verdict = response.Planned, response.Retry
 			c.put(s)
+			if s.Kind == response.ModelCall {
+				c.emit(c.screen.again())
+			}
 			continue
 		}
 		s.Verdict = response.Final

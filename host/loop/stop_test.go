@@ -3,6 +3,7 @@ package loop_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -30,7 +31,7 @@ func TestCancelStopsEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-began
-	if _, did, err := r.store.Cancel(t.Context(), "t", n.ID); err != nil || !did {
+	if _, did, err := r.store.Cancel(t.Context(), "t", n.ID, ""); err != nil || !did {
 		t.Fatalf("cancel: %v, %v", did, err)
 	}
 	r.claimer.Stop(n.ID, queue.ErrCanceled)
@@ -69,7 +70,7 @@ func TestCancelStopsTheModel(t *testing.T) {
 	if now := r.models.Candidates("m")[0].InFlight; now != 1 {
 		t.Errorf("%d calls upstream amid the stream; want 1", now)
 	}
-	if _, did, err := r.store.Cancel(t.Context(), "t", n.ID); err != nil || !did {
+	if _, did, err := r.store.Cancel(t.Context(), "t", n.ID, ""); err != nil || !did {
 		t.Fatalf("cancel: %v, %v", did, err)
 	}
 	r.claimer.Stop(n.ID, queue.ErrCanceled)
@@ -85,6 +86,55 @@ func TestCancelStopsTheModel(t *testing.T) {
 	}
 	if err := response.Validate(rec.Events); err != nil && !errors.Is(err, response.ErrUnfinished) {
 		t.Errorf("log: %v: %s", err, names(rec.Events))
+	}
+}
+
+// TestCancelStopsServers checks that a cancel ends what a server is asked, its
+// list or a call, with and without a model.
+func TestCancelStopsServers(t *testing.T) {
+	for _, during := range []string{"list", "call"} {
+		t.Run(during, func(t *testing.T) {
+			began, ended := make(chan struct{}), make(chan error, 1)
+			hang := func(ctx context.Context) error {
+				close(began)
+				<-ctx.Done()
+				ended <- context.Cause(ctx)
+				return ctx.Err()
+			}
+			m := &remotes{list: map[string]func(context.Context) ([]response.RemoteTool, error){"maps": lists("find")}}
+			m.call = func(ctx context.Context, _ loop.ToolCall) loop.ToolResult {
+				r := hang(ctx)
+				return loop.ToolResult{Class: queue.ClassCanceled, Output: fmt.Sprint(r), RetryAfter: -1}
+			}
+			if during == "list" {
+				m.list["maps"] = func(ctx context.Context) ([]response.RemoteTool, error) { return nil, hang(ctx) }
+			}
+			r := newRig(t, thenTell("find {}"), loop.Options{Remotes: m})
+			r.refers(maps())
+			n, events := r.brief(simple)
+			run, err := r.claimer.Submit(t.Context(), store.Write{Insert: &n, Events: events})
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-began
+			if _, did, err := r.store.Cancel(t.Context(), "t", n.ID, ""); err != nil || !did {
+				t.Fatalf("cancel: %v, %v", did, err)
+			}
+			r.claimer.Stop(n.ID, queue.ErrCanceled)
+			if o, err := run.Wait(t.Context()); err != nil || o.To != queue.Canceled {
+				t.Errorf("outcome %s, %v; want canceled", o.To, err)
+			}
+			if cause := <-ended; !errors.Is(cause, queue.ErrCanceled) {
+				t.Errorf("the server's tool was stopped by %v", cause)
+			}
+			rec := r.record(n.ID)
+			if rec.State != queue.Canceled || rec.Worker != 0 {
+				t.Errorf("%s, worker %d; want canceled and let go", rec.State, rec.Worker)
+			}
+			if err := response.Validate(rec.Events); err != nil && !errors.Is(err, response.ErrUnfinished) {
+				t.Errorf("log: %v: %s", err, names(rec.Events))
+			}
+		})
 	}
 }
 

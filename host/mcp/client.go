@@ -88,8 +88,8 @@ type refusal string
 func (r refusal) Error() string { return string(r) }
 
 const (
-	errNoServers  refusal = "This host lets requests name no MCP server: its operator has allowed none."
-	errNotAllowed refusal = "The operator of this host does not allow this MCP server."
+	errNoServers  refusal = "This host lets requests name no MCP server: its operator must allow the address under mcp.http of its configuration."
+	errNotAllowed refusal = "The operator of this host does not allow this MCP server: its address must be under mcp.http of the configuration."
 	errPlainHTTP  refusal = "Credentials are sent to an MCP server over https only."
 	errNoValue    refusal = "The authorization for an MCP server is no header value."
 	errTwice      refusal = "The authorization for an MCP server is given twice."

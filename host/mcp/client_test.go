@@ -215,7 +215,7 @@ func TestAllowed(t *testing.T) {
 		url  string
 		want string // part of the error; "": allowed
 	}{
-		{none, "https://mcp.example.com/v1", "has allowed none"},
+		{none, "https://mcp.example.com/v1", "must allow the address under mcp.http"},
 		{some, "https://mcp.example.com/v1/x", ""},
 		{some, "https://MCP.example.com/v1", ""},
 		{some, "https://mcp.example.com/v2", "does not allow"},

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/casemate/casemate/host/upstream"
+	"github.com/casemate/casemate/host/object"
 )
 
 // isChat reports whether a path answers with a chat completion.
@@ -18,37 +18,32 @@ func isText(path string) bool {
 }
 
 // withUsage asks for the usage chunk of a stream, which the host needs to meter
-// it; wanted says that the client asked for it itself. All other bytes stay. A
-// body that cannot be read goes as it is: the upstream will say what is wrong
-// with it.
+// it; wanted says that the client asked for it itself. All other bytes stay. body
+// is valid JSON; what is no object goes as it is: the upstream will say what is
+// wrong with it.
 func withUsage(body []byte) (out []byte, wanted bool) {
 	const member = `"include_usage":true`
-	if !isObject(body) {
+	if !object.Begins(body) {
 		return body, true
 	}
-	start, end, ok := upstream.Member(body, "stream_options")
-	options := body[start:end]
+	at, ok := object.Find(body, "stream_options")
+	options := body[at.Start:at.End]
 	switch {
 	case !ok:
 		return insert(body, bytes.IndexByte(body, '{')+1, `"stream_options":{`+member+`}`), false
 	case string(options) == "null":
-		return splice(body, start, end, "{"+member+"}"), false
+		return splice(body, at.Start, at.End, "{"+member+"}"), false
 	case options[0] != '{':
 		return body, true
 	}
-	from, to, ok := upstream.Member(options, "include_usage")
+	in, ok := object.Find(options, "include_usage")
 	switch {
 	case !ok:
-		return insert(body, start+1, member), false
-	case string(options[from:to]) == "true":
+		return insert(body, at.Start+1, member), false
+	case string(options[in.Start:in.End]) == "true":
 		return body, true
 	}
-	return splice(body, start+from, start+to, "true"), false
-}
-
-func isObject(body []byte) bool {
-	trimmed := bytes.TrimLeft(body, " \t\r\n")
-	return len(trimmed) > 0 && trimmed[0] == '{' && json.Valid(body)
+	return splice(body, at.Start+in.Start, at.Start+in.End, "true"), false
 }
 
 // splice returns b with text in place of b[start:end].

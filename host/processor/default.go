@@ -222,7 +222,7 @@ func (k *call) interrupted(ctx context.Context) store.Ending {
 	cause := context.Cause(ctx)
 	switch {
 	case errors.Is(cause, queue.ErrCanceled), errors.Is(cause, queue.ErrClientGone):
-		e := k.leave(queue.Outcome{To: queue.Canceled, By: queue.ByCancel, Class: queue.ClassCanceled})
+		e := k.leave(queue.CanceledBy(cause))
 		e.Rest = store.Write{Usage: e.Rest.Usage}
 		return e
 	case errors.Is(cause, queue.ErrDeadline):

@@ -326,7 +326,7 @@ func TestStopped(t *testing.T) {
 			}
 			<-began
 			if tt.state == queue.Canceled {
-				if _, _, err := r.store.Cancel(t.Context(), "t", n.ID); err != nil {
+				if _, _, err := r.store.Cancel(t.Context(), "t", n.ID, ""); err != nil {
 					t.Fatal(err)
 				}
 			}

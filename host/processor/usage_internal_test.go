@@ -48,6 +48,9 @@ func FuzzWithUsage(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
+		if !json.Valid(body) {
+			return
+		}
 		out, wanted := withUsage(body)
 		if wanted {
 			if string(out) != string(body) {

@@ -17,3 +17,13 @@ var (
 func HandBack(cause error) bool {
 	return errors.Is(cause, ErrShutdown) || errors.Is(cause, ErrFenced)
 }
+
+// CanceledBy is the outcome of a run that ended since its request was canceled,
+// or its client went away.
+func CanceledBy(cause error) Outcome {
+	o := Outcome{To: Canceled, By: ByCancel, Class: ClassCanceled}
+	if errors.Is(cause, ErrClientGone) {
+		o.Code = CodeClientGone
+	}
+	return o
+}

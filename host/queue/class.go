@@ -30,6 +30,10 @@ const (
 	HostError          Class = "host_error"
 )
 
+// CodeClientGone is the code of a request that was canceled since the client that
+// waited for it went away.
+const CodeClientGone = "client_gone"
+
 // Classes returns the closed set.
 func Classes() []Class {
 	return []Class{

@@ -65,10 +65,10 @@ func TestAncestor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := response.FindItem(items, "rs_1"); ok {
+	if hasItem(items, "rs_1") {
 		t.Error("reasoning that cannot be given back is in the context")
 	}
-	if _, ok := response.FindItem(items, "rs_2"); !ok {
+	if !hasItem(items, "rs_2") {
 		t.Error("sealed reasoning is not in the context")
 	}
 	child := briefOf(t, `{"model":"m","input":"next"}`)

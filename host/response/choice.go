@@ -46,7 +46,7 @@ func (f *fields) allowed(r *Request, types []string) {
 	wrapped := isNull(f.m["tools"])
 	f.unwrap("allowed_tools") // as Chat Completions has it
 	f.oneOf("mode", "auto", "required")
-	list := f.list("tools")
+	list := f.toolList("tools")
 	if len(list) == 0 {
 		f.fail("tools", "invalid_type", "tools must be an array of at least one tool.")
 	}

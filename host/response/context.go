@@ -83,15 +83,6 @@ func ItemResponse(itemID string) (queue.ID, bool) {
 // References reports whether the item stands for another, the one with its id.
 func (it Item) References() bool { return it.Type == itemReference }
 
-// FindItem returns the item with an id.
-func FindItem(items []Item, id string) (Item, bool) {
-	i := slices.IndexFunc(items, func(it Item) bool { return it.ID == id && !it.References() })
-	if i < 0 {
-		return Item{}, false
-	}
-	return items[i], true
-}
-
 // OutputItems returns the output of a Response object.
 func OutputItems(response []byte) ([]Item, error) {
 	var o struct {

@@ -13,7 +13,7 @@ import (
 func (f *fields) tools(r *Request) {
 	var types []string
 	if raw := f.m["tools"]; !isNull(raw) {
-		list := f.list("tools")
+		list := f.toolList("tools")
 		echo := make([]json.RawMessage, 0, len(list))
 		for i, entry := range list {
 			t, bad := parseFields(fmt.Sprintf("tools[%d]", i), entry)
@@ -254,6 +254,10 @@ func (f *fields) filter(name string) []string {
 	}
 	if json.Unmarshal(raw, &names) != nil {
 		f.fail(name, "invalid_type", name+" must be an array of names or {tool_names}.")
+		return nil
+	}
+	if len(names) > maxTools {
+		f.fail(name, "array_above_max_length", fmt.Sprintf("%s may have %d entries.", name, maxTools))
 		return nil
 	}
 	if slices.ContainsFunc(names, func(s string) bool { return strings.ContainsRune(s, 0) }) {

@@ -19,6 +19,8 @@ func TestToolsRefused(t *testing.T) {
 	}
 	for _, tc := range []refusal{
 		{"tools no array", `{}`, "tools", "invalid_type"},
+		{"too many tools", `[` + strings.Repeat(`{"type":"web_search"},`, 1024) + `{"type":"web_search"}]`, "tools", "array_above_max_length"},
+		{"too many allowed_tools", remote(`"allowed_tools":[` + strings.Repeat(`"a",`, 1024) + `"a"]`), "tools[0].allowed_tools", "array_above_max_length"},
 		{"tool no object", `[1]`, "tools[0]", "invalid_type"},
 		{"tool without type", `[{"name":"f"}]`, "tools[0].type", "missing_required_parameter"},
 		{"function without name", `[{"type":"function"}]`, "tools[0].name", "missing_required_parameter"},

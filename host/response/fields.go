@@ -185,6 +185,19 @@ func (f *fields) list(name string) []json.RawMessage {
 	return list
 }
 
+// maxTools is how many tools a list may have. Each is held against the others.
+const maxTools = 1024
+
+// toolList is list for tools.
+func (f *fields) toolList(name string) []json.RawMessage {
+	list := f.list(name)
+	if len(list) > maxTools {
+		f.fail(name, "array_above_max_length", fmt.Sprintf("%s may have %d entries.", name, maxTools))
+		return nil
+	}
+	return list
+}
+
 // inner reads the members of an object; nil where it is not sent, or none.
 func (f *fields) inner(name string) *fields {
 	raw := f.object(name)

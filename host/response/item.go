@@ -59,9 +59,13 @@ func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "
 // maxInputText is how many characters an input that is a text may have.
 const maxInputText = 10485760
 
-// parseInput reads the input of a request: a string or an array of items.
-func parseInput(raw json.RawMessage) ([]Item, error) {
-	if isNull(raw) {
+// parseInput reads the input of a request: a string or an array of items. One
+// that goes on from others may leave it out.
+func parseInput(raw json.RawMessage, goesOn bool) ([]Item, error) {
+	switch {
+	case isNull(raw) && goesOn:
+		return []Item{}, nil
+	case isNull(raw):
 		return nil, &BadRequest{"input", "missing_required_parameter", "input is required."}
 	}
 	switch raw[0] {

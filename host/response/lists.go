@@ -99,8 +99,8 @@ func LocalList(local []ServerTool, label string) []RemoteTool {
 // ToolsOf returns the server tools that the response's model is offered: local
 // ones, with the approval that the request asks for, and those of the brief's
 // remote servers, from what steps or else the context's items list. A remote
-// tool has its own name if no other tool has it and every upstream takes it,
-// else that of its server before it. Until a server's list is there it has no
+// tool has its own name if no other tool was offered with it and every upstream
+// takes it, else that of its server before it. Until a server's list is there it has no
 // tools.
 func ToolsOf(b Brief, local []ServerTool, steps []Step) []ServerTool {
 	tools := slices.Clone(local)
@@ -116,7 +116,10 @@ func ToolsOf(b Brief, local []ServerTool, steps []Step) []ServerTool {
 		named[f.Name]++
 	}
 	for _, t := range tools {
-		named[t.Name]++
+		named[t.Name] = 1
+	}
+	for _, o := range b.Offers { // also those that the host has no more: no attempt renames a tool
+		named[o.Name] = 1
 	}
 	var remote []ServerTool
 	known := listed(b)

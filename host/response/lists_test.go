@@ -81,6 +81,25 @@ func TestToolsOfNames(t *testing.T) {
 }
 
 // A list of the context serves until a step has listed again, well or not.
+// A remote tool keeps its name, and a local tool's name stays its own, whether or
+// not the host still has the local tool when another attempt asks.
+func TestToolsOfArePinned(t *testing.T) {
+	b := briefWith(t, "", `{"model":"m","input":"hi"}`)
+	b.Remotes = []response.Remote{remote("far")}
+	b.Offers = []response.Offer{{Name: "a", Plugin: "near", Tool: "a"}, {Name: "far__a", Plugin: "near", Tool: "far__a"}}
+	steps := []response.Step{listStep("far", `[{"name":"a"}]`)}
+	var local []response.ServerTool
+	for i := range len(b.Offers) + 1 {
+		tools := response.ToolsOf(b, local, steps)
+		if got := tools[len(tools)-1]; got.Plugin != "far" || got.Name != "far__a_2" {
+			t.Errorf("with %d local tools far/a is %q of %q, want far__a_2", len(local), got.Name, got.Plugin)
+		}
+		if i < len(b.Offers) {
+			local = append(local, response.ServerTool{Offer: b.Offers[i]})
+		}
+	}
+}
+
 func TestToolsOfContext(t *testing.T) {
 	b := briefWith(t, `[{"type":"mcp_list_tools","server_label":"far","tools":[{"name":"old"}],"error":null},
 		{"type":"mcp_list_tools","server_label":"far","tools":[{"name":"x"},{"name":"sharp"}]},

@@ -93,3 +93,26 @@ func TestNextFrontier(t *testing.T) {
 		})
 	}
 }
+
+// A chain that a host of the version before began has no lists: none is asked
+// for any more, whatever its first model call came to.
+func TestNextOfEarlierChain(t *testing.T) {
+	req, err := response.ParseRequest([]byte(`{"model":"m","input":"hi","tools":[{"type":"mcp","server_label":"near"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []response.Step{
+		{State: response.Running, Attempt: 1, Tries: 1},
+		{State: response.Planned, Attempt: 1, Tries: 1},
+		{State: response.Completed, Attempt: 1, Tries: 1, Output: response.ModelOutput{Calls: []response.Call{{ID: "c", Name: "add", Arguments: "{}"}}}.Encode()},
+	} {
+		s.Kind, s.RetryAfter = response.ModelCall, -1
+		p := response.Next(response.View{
+			Request: req, Steps: []response.Step{s}, Attempt: 2, Lists: response.Lists(response.Brief{Request: req}),
+			Tools: map[string]response.ServerTool{"add": {Offer: response.Offer{Name: "add", Plugin: "near", Tool: "add"}}},
+		})
+		if len(p.Run) != 1 || len(p.Settle)+len(p.Record) > 0 || p.Run[0].Kind == response.ListTools {
+			t.Errorf("after a model call that is %s: %+v", s.State, p)
+		}
+	}
+}

@@ -12,17 +12,8 @@ import (
 // interrupted try's: Visible reports it and Interrupted closes it.
 func (s *Stream) Rebuild(steps []Step) {
 	s.queue, s.visible = nil, s.open() != nil
-	var sorted []Step
-	for _, st := range steps {
-		if st.Scope == "" {
-			sorted = append(sorted, st)
-		}
-	}
-	slices.SortFunc(sorted, func(a, b Step) int { return a.Ordinal - b.Ordinal })
-	first := slices.IndexFunc(sorted, func(st Step) bool { return st.Kind == ModelCall })
-	if s.modeled = first >= 0; !s.modeled {
-		first = len(sorted)
-	}
+	sorted, first := ownSteps(steps)
+	s.modeled = first < len(sorted)
 	next := s.rebuildBefore(sorted[:first]) // the first item that may be the next model call's
 	for i, step := range sorted {
 		if step.Kind != ModelCall || step.State != Completed {
@@ -34,6 +25,42 @@ func (s *Stream) Rebuild(steps []Step) {
 		}
 		next = s.rebuildCalls(out, receiptsAfter(sorted[i+1:]), next)
 	}
+}
+
+// Replay emits what the response's steps as stored have to show, on a stream
+// that has emitted nothing but its beginning: that of a response without a log,
+// which another attempt goes on with.
+func (s *Stream) Replay(steps []Step) []Event {
+	sorted, first := ownSteps(steps)
+	events := s.Planned(Plan{Record: sorted[:first]})
+	s.modeled = s.modeled || first < len(sorted)
+	for _, st := range sorted {
+		switch {
+		case !st.Settled():
+		case st.Kind != ModelCall:
+			events = append(events, s.StepDone(st)...)
+		case st.State == Completed:
+			if out, err := DecodeModelOutput(st.Output); err == nil {
+				events = append(events, s.ModelDone(out)...)
+			}
+		}
+	}
+	return events
+}
+
+// ownSteps returns the steps of the response itself, by ordinal, and the place
+// of the first model call, after the last one if there is none.
+func ownSteps(steps []Step) (sorted []Step, first int) {
+	for _, st := range steps {
+		if st.Scope == "" {
+			sorted = append(sorted, st)
+		}
+	}
+	slices.SortFunc(sorted, func(a, b Step) int { return a.Ordinal - b.Ordinal })
+	if first = slices.IndexFunc(sorted, func(st Step) bool { return st.Kind == ModelCall }); first < 0 {
+		first = len(sorted)
+	}
+	return sorted, first
 }
 
 // rebuildBefore pairs the steps before the first model call with their items,

@@ -109,7 +109,7 @@ func ParseRequest(body []byte) (*Request, error) {
 		return nil, bad
 	}
 	var err error
-	if r.Input, err = parseInput(f.m["input"]); err != nil {
+	if r.Input, err = parseInput(f.m["input"], r.PreviousResponseID != "" || r.Conversation != ""); err != nil {
 		return nil, err
 	}
 	return r, nil

@@ -351,8 +351,8 @@ func (s *Stream) closeText() {
 	}
 }
 
-// Interrupted closes what a model try left open when its worker died: the text
-// so far stays, as an incomplete item. Items of settled steps are not touched.
+// Interrupted ends a model try that another follows. What it left open, as when
+// its worker died, is closed: the text so far stays, as an incomplete item. Items of settled steps are not touched.
 func (s *Stream) Interrupted() []Event {
 	if s.ended {
 		return nil

@@ -20,14 +20,17 @@ import (
 // answers follow from what they are asked, and workers that die. One worker at
 // a time drives the response, as a loop does; what it commits outlives it.
 type world struct {
-	t      *testing.T
-	seed   uint64     // of all answers
-	chance *rand.Rand // of the order in which steps end, and of deaths
-	fuse   int        // commits until the worker dies; 0: it does not
-	caps   response.Caps
+	t        *testing.T
+	seed     uint64     // of all answers
+	chance   *rand.Rand // of the order in which steps end, and of deaths
+	fuse     int        // commits until the worker dies; 0: it does not
+	unlogged bool       // events die with their worker
+	caps     response.Caps
 
 	brief response.Brief
 	local []response.ServerTool
+	// shelf, where not nil, is the tools of plugins of which each worker has some.
+	shelf []response.ServerTool
 
 	stored  map[string]response.Step // by key
 	events  []response.Event
@@ -98,6 +101,11 @@ func (w *world) worker() (ended bool) {
 		}
 	}()
 	w.live, w.dirty, w.running, w.said = maps.Clone(w.stored), nil, nil, nil
+	if w.shelf != nil {
+		w.local = slices.DeleteFunc(slices.Clone(w.shelf), func(t response.ServerTool) bool {
+			return t.Agent == nil && w.chance.IntN(3) == 0
+		})
+	}
 	w.open()
 	for range 2000 {
 		scopes := []string{""}
@@ -125,9 +133,13 @@ func (w *world) worker() (ended bool) {
 
 // open takes over what the last worker left.
 func (w *world) open() {
+	if w.unlogged {
+		w.events, w.grammar = nil, response.Validator{}
+	}
 	if len(w.events) == 0 {
 		w.stream = response.NewStream(simID, time.Unix(1, 0), w.brief.Request, w.tools())
 		w.say(w.stream.Created(w.seed%2 == 0))
+		w.say(w.stream.Replay(w.of("")))
 		w.commit()
 	} else {
 		s, err := response.Restore(w.events)
@@ -234,7 +246,9 @@ func (w *world) view(scope string) response.View {
 	v.Request, v.MaxModelCalls = response.AgentRequest(agent, w.live[scope].Input), agent.MaxModelCalls
 	for _, o := range agent.Offers {
 		i := slices.IndexFunc(tools, func(t response.ServerTool) bool { return t.Name == o.Name })
-		v.Tools[o.Name] = tools[i]
+		if i >= 0 {
+			v.Tools[o.Name] = tools[i]
+		}
 	}
 	return v
 }

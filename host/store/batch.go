@@ -141,6 +141,7 @@ type Batch struct {
 	// runs and stored when it ends. Refused of the failed made no request.
 	Total, Completed, Failed, Refused int
 	Faults                            []byte // JSON, of the validation; nil: none
+	Usage                             []byte // JSON: the tokens that its lines used, once it has ended; nil: not known
 	// Settled: nothing is left to do for it.
 	Settled bool
 }
@@ -176,7 +177,7 @@ type BatchPage struct {
 // BatchStep is one transaction of a batch.
 type BatchStep struct {
 	// From is the state that Batch was read in. Of Batch are written: State, Line,
-	// Offset, Total, Completed, Failed, Refused, Faults, Output, Errors; it is due
+	// Offset, Total, Completed, Failed, Refused, Faults, Usage, Output, Errors; it is due
 	// again after Again, and never when it is Settled.
 	From  BatchState
 	Batch Batch

@@ -119,7 +119,7 @@ func TestNamesAreRefusedEverywhere(t *testing.T) {
 	s := store.New(&fake{}, store.Options{})
 	ctx := t.Context()
 	_, getErr := s.Get(ctx, "\x00", queue.ID{1}, store.Parts{})
-	_, _, cancelErr := s.Cancel(ctx, "\x00", queue.ID{1})
+	_, _, cancelErr := s.Cancel(ctx, "\x00", queue.ID{1}, "")
 	_, _, kvErr := s.KVGet(ctx, "t", "p", "\xff")
 	_, prefixErr := s.KVList(ctx, "t", "p", "\x00", "", 1)
 	_, afterErr := s.KVList(ctx, "t", "p", "", "\xff", 1)

@@ -53,8 +53,9 @@ type Driver interface {
 
 	// Cancel moves a request to Canceled where the state table allows it and
 	// returns it as it then stands; did says whether this call canceled it.
-	// Tenant "" matches every tenant. It wraps queue.ErrNotFound.
-	Cancel(ctx context.Context, tenant string, id queue.ID) (r Record, did bool, err error)
+	// Code says why on the row, queue.CodeClientGone or "" for its user. Tenant ""
+	// matches every tenant. It wraps queue.ErrNotFound.
+	Cancel(ctx context.Context, tenant string, id queue.ID, code string) (r Record, did bool, err error)
 
 	// Get returns one request; parts says which of its larger parts to read.
 	// Tenant "" matches every tenant. It wraps queue.ErrNotFound.

@@ -52,11 +52,11 @@ func (s *Store) Sweep(ctx context.Context, r SweepRequest) (Swept, error) {
 
 // Cancel moves a request to Canceled where the state table allows it; see
 // Driver.Cancel.
-func (s *Store) Cancel(ctx context.Context, tenant string, id queue.ID) (r Record, did bool, err error) {
+func (s *Store) Cancel(ctx context.Context, tenant string, id queue.ID, code string) (r Record, did bool, err error) {
 	if !nameable(tenant) {
 		return Record{}, false, fmt.Errorf("store: request %s: %w", id, queue.ErrNotFound)
 	}
-	return s.driver.Cancel(ctx, tenant, id)
+	return s.driver.Cancel(ctx, tenant, id, code)
 }
 
 // Get returns one request; see Driver.Get.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/casemate/casemate/host/object"
 	"github.com/casemate/casemate/host/queue"
 )
 
@@ -21,7 +22,7 @@ type Call struct {
 	Target string // abi.Candidate.Target
 	Model  string // the alias; "": the target need not be one of an alias
 	Path   string // "/chat/completions", ResponsesPath, "/embeddings": appended to the base URL
-	// Body is a JSON object. Its "model" becomes the target's; every other byte
+	// Body is a valid JSON object. Its "model" becomes the target's; every other byte
 	// is sent as it is.
 	Body           []byte
 	IdempotencyKey string        // sent as Idempotency-Key; "": none
@@ -76,7 +77,7 @@ func (c *Client) Do(ctx context.Context, call Call) (Reply, error) {
 	switch {
 	case e == nil || call.Model != "" && !c.serves(call.Model, e):
 		return Reply{}, fail(queue.HostError, "unknown target")
-	case !isObject(call.Body):
+	case !object.Begins(call.Body):
 		return Reply{}, fail(queue.HostError, "request is not a JSON object")
 	case ctx.Err() != nil:
 		return Reply{}, interrupted(ctx)
@@ -197,7 +198,7 @@ func (x *exchange) run() (Reply, *Error) {
 	if err != nil {
 		return Reply{}, err
 	}
-	if string(value(x.call.Body, "stream")) == "true" {
+	if string(object.Value(x.call.Body, "stream")) == "true" {
 		x.first = time.AfterFunc(limits.FirstEvent, func() { x.cancel(errFirstEvent) })
 		defer x.first.Stop()
 	}
@@ -312,8 +313,8 @@ func (x *exchange) refused(res *http.Response, body io.Reader) *Error {
 		if x.ctx.Err() != nil && x.parent.Err() != nil {
 			return interrupted(x.parent)
 		}
-		if err == nil && isObject(text) {
-			raw := value(text, "error")
+		if err == nil && object.Valid(text) {
+			raw := object.Value(text, "error")
 			if len(raw) == 0 || raw[0] != '{' {
 				raw = text // some write the fields without the envelope
 			}

@@ -199,7 +199,7 @@ func TestRefusedBeforeTheCall(t *testing.T) {
 		"unknown target":        {Target: "up/other", Path: "/x", Body: []byte(`{}`)},
 		"target of no alias":    {Target: "up/real", Model: "other", Path: "/x", Body: []byte(`{}`)},
 		"no object":             {Target: "up/real", Path: "/x", Body: []byte(`[1]`)},
-		"no JSON":               {Target: "up/real", Path: "/x", Body: []byte(`{"a":`)},
+		"nothing":               {Target: "up/real", Path: "/x"},
 		"path":                  {Target: "up/real", Path: "@elsewhere/x", Body: []byte(`{}`)},
 		"key with a line break": {Target: "up/real", Path: "/x", Body: []byte(`{}`), IdempotencyKey: "a\nb"},
 	} {

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"math"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/casemate/casemate/host/object"
 	"github.com/casemate/casemate/host/queue"
 )
 
@@ -148,13 +150,13 @@ func (e envelope) number() int {
 
 // embedded returns the error that a valid JSON object of a 200 holds as its
 // top-level "error", or nil. null, false, "" and {} are no error.
-func embedded(object []byte) *Error {
-	raw := value(object, "error")
+func embedded(data []byte) *Error {
+	raw := object.Value(data, "error")
 	switch string(raw) {
 	case "", "null", "false", `""`:
 		return nil
 	}
-	if raw[0] == '{' && len(entries(raw)) == 0 {
+	if raw[0] == '{' && len(bytes.TrimSpace(raw[1:len(raw)-1])) == 0 {
 		return nil
 	}
 	return fromEnvelope(raw)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"reflect"
 	"testing"
+
+	"github.com/casemate/casemate/host/object"
 )
 
 func TestWithModel(t *testing.T) {
@@ -31,7 +33,7 @@ func FuzzWithModel(f *testing.F) {
 	f.Add([]byte(`{"a":{"b":[1,"}"]},"model":"x","c":-1e5,"d":true}`))
 	f.Add([]byte(`{"mod\u0065l" : [ ] , "\ud800":"\\"}`))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		if !isObject(in) {
+		if !object.Valid(in) {
 			return
 		}
 		out, err := withModel(in, "new")

@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/casemate/casemate/host/object"
 	"github.com/casemate/casemate/host/queue"
 )
 
@@ -60,7 +61,7 @@ func (x *exchange) maxEvent() int {
 // announces reports whether an event of Responses says no more than that the
 // response exists: another target may yet serve the call.
 func announces(data []byte) bool {
-	switch string(value(data, "type")) {
+	switch string(object.Value(data, "type")) {
 	case `"response.created"`, `"response.queued"`, `"response.in_progress"`:
 		return true
 	}
@@ -73,7 +74,7 @@ func terminal(data []byte) bool {
 	if !bytes.Contains(data, []byte("response.completed")) && !bytes.Contains(data, []byte("response.incomplete")) {
 		return false
 	}
-	kind := string(value(data, "type"))
+	kind := string(object.Value(data, "type"))
 	return kind == `"response.completed"` || kind == `"response.incomplete"`
 }
 
@@ -123,7 +124,7 @@ func (x *exchange) failedEvent(data []byte) *Error {
 	if !x.responses() {
 		return nil
 	}
-	switch string(value(data, "type")) {
+	switch string(object.Value(data, "type")) {
 	case `"error"`:
 		return fromEnvelope(data)
 	case `"response.failed"`:
@@ -160,7 +161,7 @@ func (x *exchange) whole(rep *Reply, body io.Reader) *Error {
 		return fail(queue.UpstreamInvalid, "empty body")
 	case err != nil:
 		return x.broken(err, "cut")
-	case !isObject(b.Bytes()):
+	case !object.Valid(b.Bytes()):
 		return fail(queue.UpstreamInvalid, "body is not a JSON object")
 	}
 	if e := embedded(b.Bytes()); e != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"runtime"
 	"slices"
@@ -11,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/casemate/casemate/host"
 )
@@ -37,39 +40,72 @@ type overhead struct {
 	stop     func() error
 }
 
-// benchOverhead measures on one database.
-func benchOverhead(ctx context.Context, r *report, name, storeURL string, n int) (err error) {
-	o, err := startOverhead(ctx, r, storeURL)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if stopping := o.stop(); err == nil {
-			err = stopping
-		}
-	}()
+// benchOverhead measures on one database. Each way of recording has a host of its
+// own: what one leaves to be written must not burden the next.
+func benchOverhead(ctx context.Context, r *report, name, storeURL, wasm string, n int) error {
 	goals := map[string]time.Duration{"before": goalAddedSQLite, "after": goalAddedAfter, "off": goalAddedAfter}
 	if name == "postgres" {
 		goals["before"] = goalAddedPostgres
 	}
 	for _, record := range []string{"before", "after", "off"} {
-		if err := o.whole(name, record, goals[record], n); err != nil {
-			return err
-		}
-		if err := o.streamed(name, record, n/10); err != nil {
+		err := withHost(ctx, r, storeURL, host.Policies{}, func(o *overhead) error {
+			if err := o.whole(name, record, goals[record], n); err != nil {
+				return err
+			}
+			return o.streamed(name, record, n/10)
+		})
+		if err != nil {
 			return err
 		}
 	}
+	err := withHost(ctx, r, storeURL, host.Policies{}, func(o *overhead) error {
+		long := strings.Replace(chatOf("off", false), "hello", strings.Repeat("It was a dark and stormy night. ", longBody/32), 1)
+		return o.added("long_"+name, long, "the request has 32 KiB", n)
+	})
+	if err != nil {
+		return err
+	}
+	return withHost(ctx, r, storeURL, host.Policies{Route: wasm + "/route-default.wasm"}, func(o *overhead) error {
+		return o.added("routed_"+name, chatOf("off", false), "the module route-default is asked where to", n)
+	})
+}
+
+// withHost measures with a host that it starts and stops.
+func withHost(ctx context.Context, r *report, storeURL string, policies host.Policies, measure func(*overhead) error) error {
+	o, err := startOverhead(ctx, r, storeURL, policies)
+	if err != nil {
+		return err
+	}
+	err = measure(o)
+	if stopping := o.stop(); err == nil {
+		err = stopping
+	}
+	return err
+}
+
+// longBody is how many bytes of text a long request has: a conversation of some
+// length.
+const longBody = 32 << 10
+
+// added measures another request than whole does, without a row.
+func (o *overhead) added(name, body, what string, n int) error {
+	direct, through, err := o.both(body, 1, n)
+	if err != nil {
+		return err
+	}
+	o.r.most("chat_added_off_"+name+"_p50", through.p(50)-direct.p(50), goalAddedAfter, fmt.Sprintf(
+		"as chat_added_off, but %s; %s and %s", what, micros(through.p(50)), micros(direct.p(50))))
 	return nil
 }
 
-func startOverhead(ctx context.Context, r *report, storeURL string) (*overhead, error) {
+func startOverhead(ctx context.Context, r *report, storeURL string, policies host.Policies) (*overhead, error) {
 	up, err := startFixed()
 	if err != nil {
 		return nil, err
 	}
 	c := host.Config{
-		Listen: "127.0.0.1:0", Store: storeURL,
+		Listen: "127.0.0.1:0", Store: storeURL, Policies: policies,
+		Logger:    hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: io.Discard}), // a line a request, as in use
 		Upstreams: []host.Upstream{{Name: "up", Kind: "chat", BaseURL: up.url}},
 	}
 	for _, record := range []string{"before", "after", "off"} {
@@ -115,8 +151,11 @@ func (o *overhead) whole(name, record string, goal time.Duration, n int) error {
 	if err != nil {
 		return err
 	}
+	cost := (through.cpu - direct.cpu) / time.Duration(len(through.all))
+	allocs := (through.allocs - direct.allocs) / uint64(len(through.all))
 	o.r.most(fmt.Sprintf("chat_added_%s_%s_64_p50", record, name), through.p(50)-direct.p(50), goalBusy, fmt.Sprintf(
-		"64 clients, %d requests each way; own goal; %s and %s; p99 %s and %s", 10*n, micros(through.p(50)), micros(direct.p(50)), micros(through.p(99)), micros(direct.p(99))))
+		"64 clients, %d requests each way; own goal; %s and %s; p99 %s and %s; a request costs %s of CPU and %d allocations more, HTTP included",
+		10*n, micros(through.p(50)), micros(direct.p(50)), micros(through.p(99)), micros(direct.p(99)), micros(cost), allocs))
 	return nil
 }
 

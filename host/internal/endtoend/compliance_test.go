@@ -293,7 +293,10 @@ type socket struct {
 func (c compliance) connect(t *testing.T) socket {
 	t.Helper()
 	header := http.Header{"Authorization": {"Bearer " + apiKey}}
-	conn, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(c.h.url, "http")+"/v1/responses", &websocket.DialOptions{HTTPHeader: header})
+	conn, res, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(c.h.url, "http")+"/v1/responses", &websocket.DialOptions{HTTPHeader: header})
+	if res != nil && res.Body != nil {
+		_ = res.Body.Close() // the connection is conn's
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

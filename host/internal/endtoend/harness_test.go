@@ -3,6 +3,7 @@ package endtoend_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -104,7 +105,9 @@ type rig struct {
 	lease    string
 	drain    string
 	cap      int    // of each lane: there is a tenant with a key then; 0: none
+	kind     string // of the upstream; "": "openai"
 	limit    int    // calls that the upstream takes at once from all hosts; 0: no limit
+	more     string // YAML of more upstreams
 	models   string // YAML of more models
 	tenants  string // YAML of more tenants
 	driver   store.Driver
@@ -166,10 +169,11 @@ func (r *rig) config(at site) string {
 	if at.hears != "" {
 		fmt.Fprintf(&b, "notify: %q\n", at.hears)
 	}
-	fmt.Fprintf(&b, "upstreams:\n  - name: up\n    kind: openai\n    base_url: %q\n    api_key_env: %s\n", r.upstream.URL(), siteVariable)
+	fmt.Fprintf(&b, "upstreams:\n  - name: up\n    kind: %s\n    base_url: %q\n    api_key_env: %s\n", cmp.Or(r.kind, "openai"), r.upstream.URL(), siteVariable)
 	if r.limit > 0 {
 		fmt.Fprintf(&b, "    limits: {max_in_flight: %d}\n", r.limit)
 	}
+	b.WriteString(r.more)
 	fmt.Fprintf(&b, "models:\n  - name: m\n    targets: [{upstream: up, model: real-m}]\n%s", r.models)
 	fmt.Fprintf(&b, "plugins:\n")
 	fmt.Fprintf(&b, "  - {file: %q, grants: [kv.get/1, kv.put/1]}\n", filepath.Join(built, "notes.wasm"))

@@ -86,7 +86,7 @@ func TestU5FencedOutStartNeverDispatches(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, did, err := r.writer().Cancel(t.Context(), "", key); err != nil || !did {
+		if _, did, err := r.writer().Cancel(t.Context(), "", key, ""); err != nil || !did {
 			t.Fatalf("cancel: %v, %v", did, err)
 		}
 		proxy.Release()

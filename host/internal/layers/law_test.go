@@ -27,6 +27,7 @@ var law = []struct{ pkg, mayImport string }{
 
 	// Vocabulary: no I/O, no stage.
 	{"host/queue", ""},
+	{"host/object", ""},
 	{"host/tenant", ""},
 	{"host/response", "host/queue"},
 	{"host/policy", "sdk/abi host/queue host/response"},
@@ -41,17 +42,17 @@ var law = []struct{ pkg, mayImport string }{
 
 	// Stages.
 	{"host/demo", ""},
-	{"host/upstream", "sdk/abi host/queue"},
+	{"host/upstream", "sdk/abi host/object host/queue"},
 	{"host/translate", "host/queue host/response"},
 	{"host/tokens", ""},
 	{"host/batch", "host/queue host/response host/store"},
 	{"host/mcp", "plugins/capability plugins/egress sdk/abi host/queue host/response host/store host/loop"},
 	{"host/stream", "host/queue host/response host/store"},
 	{"host/loop", "sdk/abi host/queue host/response host/policy host/store host/stream host/upstream host/translate"},
-	{"host/processor", "sdk/abi host/queue host/response host/policy host/store host/stream host/upstream host/translate host/loop"},
+	{"host/processor", "sdk/abi host/object host/queue host/response host/policy host/store host/stream host/upstream host/translate host/loop"},
 	{"host/share", "host/queue host/store"},
 	{"host/claimer", "host/queue host/response host/store"},
-	{"host/api", "host/queue host/response host/store host/stream host/tenant host/tokens"},
+	{"host/api", "host/object host/queue host/response host/store host/stream host/tenant host/tokens"},
 	{"host/guest", "plugins plugins/capability plugins/egress plugins/manifest plugins/plugintest sdk/abi host/queue host/response host/policy host/loop host/store"},
 
 	// The only place that wires, and what stands on it.

@@ -43,7 +43,7 @@ select id, tenant, endpoint, completion_window, input, input_bytes, coalesce(par
 	created, expires, started, finalized, canceling, ended, (extract(epoch from expires - now()) * 1000000)::bigint,
 	coalesce(output, '` + noID + `'::uuid), coalesce(errors, '` + noID + `'::uuid), output_keep, line, pos, total,
 `
-	batchRest = `	refused, faults, settled
+	batchRest = `	refused, faults, usage, settled
 from batch where `
 
 	// selectBatch counts by the index of batch and state what a batch that has not
@@ -68,7 +68,7 @@ func scanBatch(scan scan) (b store.Batch, err error) {
 	err = scan((*[16]byte)(&b.ID), &b.Tenant, &b.Endpoint, &b.Window, (*[16]byte)(&b.Input), &b.InputBytes, (*[16]byte)(&b.Parent), &b.Metadata,
 		(*int16)(&b.State), &b.Version, &b.Created, &b.Expires, &started, &finalized, &canceling, &ended, &left,
 		(*[16]byte)(&b.Output), (*[16]byte)(&b.Errors), &keep, &b.Line, &b.Offset, &b.Total,
-		&b.Completed, &b.Failed, &b.Refused, &b.Faults, &b.Settled)
+		&b.Completed, &b.Failed, &b.Refused, &b.Faults, &b.Usage, &b.Settled)
 	b.Created, b.Expires = b.Created.UTC(), b.Expires.UTC()
 	b.Started, b.Finalized, b.Canceling, b.Ended = at(started), at(finalized), at(canceling), at(ended)
 	b.Left, b.OutputKeep = time.Duration(left)*time.Microsecond, time.Duration(keep)*time.Microsecond

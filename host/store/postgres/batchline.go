@@ -10,13 +10,16 @@ import (
 	"github.com/casemate/casemate/host/store"
 )
 
+// selectLines takes its lines before it looks their requests up: those of all the
+// lines that follow would be too many.
 const selectLines = `
+with l as materialized (
+	select * from batch_line where batch = $1 and line > $2 order by line limit $3)
 select l.line, l.custom_id, l.start, l.size, l.forget, coalesce(l.request, '` + noID + `'::uuid), l.status, l.refusal,
 	l.request is not null and r.id is null, coalesce(r.state, 0::smallint), coalesce(r.class, ''), coalesce(r.code, ''),
 	coalesce((select octet_length(data) from result where request = r.id), 0)::bigint, coalesce(r.worker, 0)
-from batch_line l left join request r on r.id = l.request and not r.deleted
-where l.batch = $1 and l.line > $2
-order by l.line limit $3`
+from l left join request r on r.id = l.request and not r.deleted
+order by l.line`
 
 // lines returns lines of a batch, and the workers that hold their requests.
 func lines(ctx context.Context, db querier, id queue.ID, after, limit int) (list []store.Line, workers []int64, err error) {

@@ -24,7 +24,7 @@ update batch set
 	finalized = case when $3::smallint = 2 then coalesce(finalized, now()) else finalized end,
 	ended = case when $3::smallint >= 10 then coalesce(ended, now()) else ended end,
 	output = nullif($6::uuid, '` + noID + `'::uuid), errors = nullif($7::uuid, '` + noID + `'::uuid),
-	line = $8, pos = $9, total = $10, completed = $11, failed = $12, refused = $13, faults = $14
+	line = $8, pos = $9, total = $10, completed = $11, failed = $12, refused = $13, faults = $14, usage = $15
 where id = $1 and version = $2
 returning 1)
 select 1 / count(*) from u`
@@ -92,7 +92,7 @@ where id = $1 and state = 3`
 func queueStep(b *pgx.Batch, s *store.BatchStep) {
 	id, t := uuid(s.Batch.ID), &s.Batch
 	b.Queue(stepBatch, id, t.Version, int16(t.State), t.Settled, micros(s.Again), uuid(t.Output), uuid(t.Errors),
-		t.Line, t.Offset, t.Total, t.Completed, t.Failed, t.Refused, t.Faults)
+		t.Line, t.Offset, t.Total, t.Completed, t.Failed, t.Refused, t.Faults, t.Usage)
 	if n := len(s.Lines); n > 0 {
 		lines, customs, starts := make([]int32, n), make([]string, n), make([]int64, n)
 		sizes, forgets := make([]int32, n), make([]bool, n)
@@ -120,7 +120,9 @@ func queueStep(b *pgx.Batch, s *store.BatchStep) {
 	}
 }
 
-// selectOpen asks each state for one row: a range of them would be read through.
+// selectOpen asks each state for one row: a range of them would be read through. It
+// runs guarded: statistics of when most were open would have it look for one in
+// the whole table.
 const selectOpen = `
 select exists (select from request where batch is not null and batch = $1 and state = 0)
 	or exists (select from request where batch is not null and batch = $1 and state = 1)
@@ -130,7 +132,10 @@ select exists (select from request where batch is not null and batch = $1 and st
 // OpenLines reports whether a request of the batch is in no final state.
 func (d *driver) OpenLines(ctx context.Context, id queue.ID) (open bool, err error) {
 	err = d.call(ctx, "open lines", func(ctx context.Context) error {
-		return d.pool.QueryRow(ctx, selectOpen, uuid(id)).Scan(&open)
+		var b pgx.Batch // one transaction, since it goes at once
+		b.Queue(guardLong)
+		b.Queue(selectOpen, uuid(id)).QueryRow(func(row pgx.Row) error { return row.Scan(&open) })
+		return d.pool.SendBatch(ctx, &b).Close()
 	})
 	return open, err
 }
@@ -156,6 +161,9 @@ func (d *driver) CancelLines(ctx context.Context, id queue.ID, limit int) (n int
 	var workers []*int64
 	err = d.call(ctx, "cancel lines", func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, d.pool, func(t pgx.Tx) error {
+			if _, err := t.Exec(ctx, guardLong); err != nil {
+				return err
+			}
 			rows, err := t.Query(ctx, lockOpenLines, uuid(id), limit)
 			if err != nil {
 				return err

@@ -19,7 +19,7 @@ const lockCanceled = `select from request where id = $1 for no key update`
 // cancel and an outcome the one that commits first stands.
 const cancelRequest = `
 with u as (
-	update request q set state = 12, finished = now(), not_before = null, class = 'canceled', code = '', secret = null
+	update request q set state = 12, finished = now(), not_before = null, class = 'canceled', code = $4, secret = null
 	where q.id = $1 and q.state + 0 = any($2::smallint[]) and not q.deleted
 		and ($3 = '' or exists (select from lane l where l.id = q.lane and l.tenant = $3))
 	returning q.id, q.store, true as ended), ` + forgetEnded + `
@@ -27,7 +27,7 @@ select count(*) from u`
 
 // Cancel moves a request to Canceled where the state table allows it. worker
 // stays on the row, and the lane's slot taken, until the worker lets go.
-func (d *driver) Cancel(ctx context.Context, tenant string, id queue.ID) (r store.Record, did bool, err error) {
+func (d *driver) Cancel(ctx context.Context, tenant string, id queue.ID, code string) (r store.Record, did bool, err error) {
 	var from []int16
 	for _, s := range queue.Sources(queue.Canceled, queue.ByCancel) {
 		from = append(from, int16(s))
@@ -37,7 +37,7 @@ func (d *driver) Cancel(ctx context.Context, tenant string, id queue.ID) (r stor
 	b.Queue("begin")
 	b.Queue(guardLong)
 	b.Queue(lockCanceled, uuid(id))
-	b.Queue(cancelRequest, uuid(id), from, tenant).QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
+	b.Queue(cancelRequest, uuid(id), from, tenant, code).QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
 	b.Queue(selectRequest, uuid(id), tenant).QueryRow(func(row pgx.Row) error { return scanRecord(row, id, &r) })
 	b.Queue("commit")
 	err = d.call(ctx, "cancel", func(ctx context.Context) error { return d.pool.SendBatch(ctx, &b).Close() })

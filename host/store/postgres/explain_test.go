@@ -117,8 +117,12 @@ func explain(t *testing.T, conn *pgx.Conn, guarded bool, query string, args []an
 	for i, a := range args {
 		values[i] = literal(a)
 	}
+	arguments := ""
+	if len(values) > 0 {
+		arguments = "(" + strings.Join(values, ", ") + ")"
+	}
 	var lines []string
-	for _, row := range run("explain (analyze, buffers, costs off, timing off) execute explained(" + strings.Join(values, ", ") + ")")[0].Rows {
+	for _, row := range run("explain (analyze, buffers, costs off, timing off) execute explained" + arguments)[0].Rows {
 		lines = append(lines, string(row[0]))
 	}
 	run("rollback")

@@ -9,6 +9,11 @@ var Statements = map[string]string{
 	"lockOnce": lockOnce, "giveOnce": giveOnce, "freeOnce": freeOnce, "removeKeys": removeKeys,
 	"lockTalks": lockTalks, "holders": selectHolders, "changeTalks": changeTalks, "append": appendItems,
 	"newest": selectNewest, "oldest": selectOldest, "item": selectItem, "addItems": addItems,
+	"holdBatch": holdBatch, "openLines": selectOpen, "lines": selectLines, "knownIDs": selectKnown, "lockOpenLines": lockOpenLines,
+	"lineResults": selectResults, "updateLines": updateLines, "expireFiles": expireFiles, "giveUpUploads": giveUpUploads,
+	"lockGone": lockGone, "lockEndedBatch": lockEndedBatch, "removeLines": removeLines, "removeChunks": removeChunks,
+	"listFiles": listFiles + filesDown, "file": selectFile, "deleteFile": deleteFile, "cancelBatch": cancelBatch,
+	"batch":       selectBatch + `id = $1 and ($2 = '' or tenant = $2)`,
 	"recountLane": recountLane, "recountGate": recountGate,
 }
 

@@ -29,7 +29,7 @@ func (looking) Sweep(context.Context, store.SweepRequest) (store.Swept, error) {
 	return store.Swept{}, errLooking
 }
 
-func (looking) Cancel(context.Context, string, queue.ID) (store.Record, bool, error) {
+func (looking) Cancel(context.Context, string, queue.ID, string) (store.Record, bool, error) {
 	return store.Record{}, false, errLooking
 }
 

@@ -255,7 +255,7 @@ func TestReadOnlyThroughPgBouncer(t *testing.T) {
 		},
 		"Heartbeat": func() error { _, err := r.Heartbeat(ctx, store.Beat{Lease: time.Hour}); return err },
 		"Sweep":     func() error { _, err := r.Sweep(ctx, store.SweepRequest{}); return err },
-		"Cancel":    func() error { _, _, err := r.Cancel(ctx, "t", id); return err },
+		"Cancel":    func() error { _, _, err := r.Cancel(ctx, "t", id, ""); return err },
 		"Delete":    func() error { return r.Delete(ctx, "t", id) },
 		"SetLimits": func() error {
 			return r.SetLimits(ctx, store.Limits{Lanes: []queue.Lane{{Tenant: "t", Model: "m", Weight: 1}}})

@@ -234,7 +234,7 @@ type day struct {
 }
 
 const selectPartitions = `
-select p.relname, right(c.relname, 8), pg_get_expr(c.relpartbound, c.oid)
+select p.relname, right(c.relname, 8), coalesce(pg_get_expr(c.relpartbound, c.oid), '')
 from pg_inherits i
 join pg_class c on c.oid = i.inhrelid
 join pg_class p on p.oid = i.inhparent
@@ -243,7 +243,8 @@ where p.relnamespace = current_schema()::regnamespace and p.relname = any($1)
 order by 2, 1`
 
 // partitions returns the days that have partitions, the oldest first. One that
-// somebody made of other bounds is not the day's, whatever its name.
+// somebody made of other bounds is not the day's, whatever its name, nor is one
+// that is being dropped: it has none any more.
 func (d *driver) partitions(ctx context.Context) (days []day, err error) {
 	rows, err := d.pool.Query(ctx, selectPartitions, daily)
 	if err != nil {

@@ -14,14 +14,15 @@ import (
 // perChunk is how many rows a chunk of a file counts as.
 const perChunk = 10
 
+// A file is updated by its id: no index of its state is to be looked through.
 const (
 	expireFiles = `
-update file set state = 2 where state = 1 and id = any(array(
+update file set state = 2 where state + 0 = 1 and id = any(array(
 	select id from file where state = 1 and expires <= now()
 	order by expires limit $1 for no key update skip locked))`
 
 	giveUpUploads = `
-update file set state = 2 where state = 0 and id = any(array(
+update file set state = 2 where state + 0 = 0 and id = any(array(
 	select id from file where state = 0 and touched <= now() - $2 * interval '1 microsecond'
 	order by touched limit $1 for no key update skip locked))`
 
@@ -34,8 +35,11 @@ limit 1 for update of f skip locked`
 	removeChunks = `
 delete from file_chunk where file = $1 and n = any(array(select n from file_chunk where file = $1 order by n limit $2))`
 
+	// lockEndedBatch passes over a batch that a retry may still take lines from: that
+	// has the same input.
 	lockEndedBatch = `
 select id from batch where settled and ended <= now() - $1 * interval '1 microsecond'
+	and not exists (select from batch b where b.input = batch.input and b.state in (0, 1))
 order by ended limit 1 for update skip locked`
 
 	removeLines = `

@@ -44,7 +44,7 @@ select id, tenant, endpoint, completion_window, input, input_bytes, coalesce(par
 	created, expires, started, finalized, canceling, ended, expires - ?1,
 	coalesce(output, zeroblob(16)), coalesce(errors, zeroblob(16)), output_keep, line, pos, total,
 `
-	batchRest = `	refused, faults, settled
+	batchRest = `	refused, faults, usage, settled
 from batch where `
 
 	// selectBatch counts by the index of batch and state what a batch that has not
@@ -65,7 +65,7 @@ func scanBatch(scan scan) (b store.Batch, err error) {
 	err = scan((*idColumn)(&b.ID), &b.Tenant, &b.Endpoint, &b.Window, (*idColumn)(&b.Input), &b.InputBytes, (*idColumn)(&b.Parent), &b.Metadata,
 		&b.State, &b.Version, &created, &expires, &started, &finalized, &canceling, &ended, &left,
 		(*idColumn)(&b.Output), (*idColumn)(&b.Errors), &keep, &b.Line, &b.Offset, &b.Total,
-		&b.Completed, &b.Failed, &b.Refused, &b.Faults, &b.Settled)
+		&b.Completed, &b.Failed, &b.Refused, &b.Faults, &b.Usage, &b.Settled)
 	b.Created, b.Expires, b.Started, b.Finalized, b.Canceling, b.Ended = at(created), at(expires), at(started), at(finalized), at(canceling), at(ended)
 	b.Left, b.OutputKeep = time.Duration(left)*time.Millisecond, time.Duration(keep)*time.Millisecond
 	return b, err

@@ -14,7 +14,7 @@ update batch set
 	state = ?3, version = version + 1, due = iif(?4, null, ?5 + ?6), settled = ?4,
 	started = iif(?3 = 1, coalesce(started, ?5), started), finalized = iif(?3 = 2, coalesce(finalized, ?5), finalized),
 	ended = iif(?3 >= 10, coalesce(ended, ?5), ended),
-	output = ?7, errors = ?8, line = ?9, pos = ?10, total = ?11, completed = ?12, failed = ?13, refused = ?14, faults = ?15
+	output = ?7, errors = ?8, line = ?9, pos = ?10, total = ?11, completed = ?12, failed = ?13, refused = ?14, faults = ?15, usage = ?16
 where id = ?1 and version = ?2`
 
 // StepBatch makes a step, or nothing.
@@ -22,7 +22,7 @@ func (d *driver) StepBatch(ctx context.Context, s store.BatchStep) error {
 	return d.update(ctx, "step batch", func(t *tx) error {
 		b := &s.Batch
 		n, err := t.exec(stepBatch, b.ID[:], b.Version, b.State, b.Settled, t.now, ceilMillis(s.Again),
-			idOrNull(b.Output), idOrNull(b.Errors), b.Line, b.Offset, b.Total, b.Completed, b.Failed, b.Refused, b.Faults)
+			idOrNull(b.Output), idOrNull(b.Errors), b.Line, b.Offset, b.Total, b.Completed, b.Failed, b.Refused, b.Faults, b.Usage)
 		if err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func (d *driver) CancelLines(ctx context.Context, id queue.ID, limit int) (n int
 			if err != nil {
 				return err
 			}
-			_, err = t.cancel("", id)
+			_, err = t.cancel("", id, "")
 			n++
 		}
 		return err

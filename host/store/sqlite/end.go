@@ -9,14 +9,14 @@ import (
 )
 
 const cancelRequest = `
-update request set state = 12, finished = ?2, not_before = null, class = 'canceled', code = '', secret = null
+update request set state = 12, finished = ?2, not_before = null, class = 'canceled', code = ?4, secret = null
 where id = ?1 and state = ?3`
 
 // Cancel moves a request to Canceled where the state table allows it. worker
 // stays on the row, and its slots taken, until the worker lets go.
-func (d *driver) Cancel(ctx context.Context, tenant string, id queue.ID) (r store.Record, did bool, err error) {
+func (d *driver) Cancel(ctx context.Context, tenant string, id queue.ID, code string) (r store.Record, did bool, err error) {
 	err = d.update(ctx, "cancel", func(t *tx) (err error) {
-		if did, err = t.cancel(tenant, id); err != nil {
+		if did, err = t.cancel(tenant, id, code); err != nil {
 			return err
 		}
 		r, err = record(t, tenant, id)
@@ -29,12 +29,12 @@ func (d *driver) Cancel(ctx context.Context, tenant string, id queue.ID) (r stor
 }
 
 // cancel reports whether it canceled the request.
-func (t *tx) cancel(tenant string, id queue.ID) (did bool, err error) {
+func (t *tx) cancel(tenant string, id queue.ID, code string) (did bool, err error) {
 	r, err := record(t, tenant, id)
 	if err != nil || queue.Move(r.State, queue.Canceled, queue.ByCancel) != nil {
 		return false, err
 	}
-	n, err := t.exec(cancelRequest, id[:], t.now, r.State)
+	n, err := t.exec(cancelRequest, id[:], t.now, r.State, code)
 	if err != nil {
 		return false, err
 	}

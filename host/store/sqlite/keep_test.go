@@ -39,7 +39,7 @@ func (d *driver) sweepAll(t *testing.T) {
 
 func (d *driver) cancel(t *testing.T, id queue.ID) {
 	t.Helper()
-	if _, did, err := d.Cancel(t.Context(), "", id); err != nil || !did {
+	if _, did, err := d.Cancel(t.Context(), "", id, ""); err != nil || !did {
 		t.Fatal(did, err)
 	}
 }

@@ -207,7 +207,7 @@ func TestReaderCannotWrite(t *testing.T) {
 		},
 		"Heartbeat": func() error { _, err := r.Heartbeat(t.Context(), store.Beat{Lease: time.Hour}); return err },
 		"Sweep":     func() error { _, err := r.Sweep(t.Context(), store.SweepRequest{}); return err },
-		"Cancel":    func() error { _, _, err := r.Cancel(t.Context(), "t", id); return err },
+		"Cancel":    func() error { _, _, err := r.Cancel(t.Context(), "t", id, ""); return err },
 		"Delete":    func() error { return r.Delete(t.Context(), "t", id) },
 		"SetLimits": func() error { return r.SetLimits(t.Context(), store.Limits{}) },
 	} {

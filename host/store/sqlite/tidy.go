@@ -78,7 +78,12 @@ func (t *tx) removeFile(chunks int, done *store.Tidied) error {
 }
 
 const (
-	selectEndedBatch = `select id from batch where settled = 1 and ended <= ? order by ended limit 1`
+	// selectEndedBatch passes over a batch that a retry may still take lines from:
+	// that has the same input.
+	selectEndedBatch = `
+select id from batch where settled = 1 and ended <= ?
+	and not exists (select 1 from batch b where b.input = batch.input and b.state in (0, 1))
+order by ended limit 1`
 
 	removeLines = `
 delete from batch_line where batch = ?1 and line in (select line from batch_line where batch = ?1 order by line limit ?2)`

@@ -138,10 +138,10 @@ func (h *harness) endBatch(b store.Batch) {
 		h.Errorf("DeleteFile of what grows: got %v", err)
 	}
 	s := store.BatchStep{Batch: b, Chunks: []store.PartOf{{File: b.Output, Data: []byte("out")}}}
-	s.Batch.State, s.Batch.Completed, s.Batch.Failed = store.BatchCompleted, 1, 3
+	s.Batch.State, s.Batch.Completed, s.Batch.Failed, s.Batch.Usage = store.BatchCompleted, 1, 3, []byte(`{"total_tokens":5}`)
 	s.Grown = []store.GrownFile{{ID: b.Output, FileEnd: store.FileEnd{Bytes: 3, ExpiresIn: time.Hour}}, {ID: b.Errors}}
 	b = h.step(s)
-	if b.State != store.BatchCompleted || b.Ended.IsZero() || b.Completed != 1 || b.Failed != 3 || b.Settled {
+	if b.State != store.BatchCompleted || b.Ended.IsZero() || b.Completed != 1 || b.Failed != 3 || b.Settled || string(b.Usage) != `{"total_tokens":5}` {
 		h.Errorf("ended: got %+v", b)
 	}
 	if f, err := h.d.File(h.Context(), tenant, b.Output); err != nil || f.State != store.Ready || f.Bytes != 3 || f.Expires.IsZero() || f.Batch != b.ID {

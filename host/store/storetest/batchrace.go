@@ -132,6 +132,20 @@ func testBatchRemoved(h *harness) {
 	if t, err := h.d.Tidy(h.Context(), store.TidyRequest{}); err != nil || t.Batches != 0 {
 		h.Errorf("Tidy: got %+v, %v", t, err)
 	}
+	retry := newBatch(b.Input)
+	retry.Parent = b.ID
+	retry, err := h.d.CreateBatch(h.Context(), retry, time.Hour)
+	if err != nil {
+		h.Fatal(err)
+	}
+	for range 20 {
+		if t, err := h.d.Tidy(h.Context(), store.TidyRequest{KeepBatches: time.Millisecond}); err != nil || t.Batches != 0 || t.More {
+			h.Fatalf("Tidy while a retry reads its lines: got %+v, %v", t, err)
+		}
+	}
+	if _, err := h.d.CancelBatch(h.Context(), tenant, retry.ID); err != nil {
+		h.Fatal(err)
+	}
 	h.tidy(store.TidyRequest{KeepBatches: time.Millisecond, Limit: 2}, "removed the batch", func(t store.Tidied) bool { return t.Batches == 1 })
 	if _, err := h.d.Batch(h.Context(), tenant, b.ID); !errors.Is(err, queue.ErrNotFound) {
 		h.Errorf("Batch: got %v", err)

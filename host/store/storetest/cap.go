@@ -139,7 +139,7 @@ func (h *harness) end(ctx context.Context, c queue.Claim, way int) bool {
 	case 2:
 		writes = append(writes, move(running, queue.Pending, queue.ByHandBack))
 	case 3:
-		if _, _, err := h.d.Cancel(ctx, "", c.ID); err != nil {
+		if _, _, err := h.d.Cancel(ctx, "", c.ID, ""); err != nil {
 			h.Errorf("Cancel: %v", err)
 		}
 		running.State = queue.Canceled

@@ -70,8 +70,8 @@ func (d *inTurn) Sweep(ctx context.Context, s store.SweepRequest) (store.Swept, 
 }
 
 // Cancel cancels by either host.
-func (d *inTurn) Cancel(ctx context.Context, tenant string, id queue.ID) (store.Record, bool, error) {
-	return d.next().Cancel(ctx, tenant, id)
+func (d *inTurn) Cancel(ctx context.Context, tenant string, id queue.ID, code string) (store.Record, bool, error) {
+	return d.next().Cancel(ctx, tenant, id, code)
 }
 
 // SetLimits sets limits by either host.

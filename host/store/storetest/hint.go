@@ -118,7 +118,7 @@ func testHintCanceled(h *harness) {
 	w := h.worker()
 	h.until(hints, func() {
 		c := h.running(w)
-		if _, did, err := first.Cancel(h.Context(), "", c.ID); err != nil || !did {
+		if _, did, err := first.Cancel(h.Context(), "", c.ID, ""); err != nil || !did {
 			h.Fatalf("Cancel: got %t, %v", did, err)
 		}
 	}, func(hint store.Hint) bool {

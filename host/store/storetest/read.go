@@ -41,7 +41,7 @@ func testGetNotFound(h *harness) {
 	if _, err := h.d.Get(h.Context(), "", queue.NewID(), store.Parts{}); !errors.Is(err, queue.ErrNotFound) {
 		h.Errorf("unknown id: got %v, want ErrNotFound", err)
 	}
-	if _, _, err := h.d.Cancel(h.Context(), "", queue.NewID()); !errors.Is(err, queue.ErrNotFound) {
+	if _, _, err := h.d.Cancel(h.Context(), "", queue.NewID(), ""); !errors.Is(err, queue.ErrNotFound) {
 		h.Errorf("Cancel: got %v, want ErrNotFound", err)
 	}
 	if err := h.d.Delete(h.Context(), "other", id); !errors.Is(err, queue.ErrNotFound) {

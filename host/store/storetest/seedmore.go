@@ -216,7 +216,7 @@ func testU19(h *harness) {
 		var err error
 		var did bool
 		race(round, func() { err = h.try(store.Write{Insert: n}) }, func() {
-			_, canceled, cancelErr := h.d.Cancel(h.Context(), "", n.ID)
+			_, canceled, cancelErr := h.d.Cancel(h.Context(), "", n.ID, "")
 			if cancelErr != nil && !errors.Is(cancelErr, queue.ErrNotFound) {
 				h.Errorf("Cancel: %v", cancelErr)
 			}

@@ -21,7 +21,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Driver) {
 		capCases, gateCases, gateFireCases, reserveCases, parkCases, escalateCases, targetCases,
 		fileCases, batchCases,
 		sweepCases, retainCases, inspectCases, raceCases, fenceCases, seedCases, modelCases,
-		onceCases, secretCases, talkCases, talkRaceCases, talkModelCases,
+		onceCases, onceRaceCases, secretCases, talkCases, talkRaceCases, talkModelCases,
 	})
 }
 
@@ -271,7 +271,7 @@ func (h *harness) sweep() store.Swept {
 
 func (h *harness) cancel(id queue.ID) bool {
 	h.Helper()
-	_, did, err := h.d.Cancel(h.Context(), "", id)
+	_, did, err := h.d.Cancel(h.Context(), "", id, "")
 	if err != nil {
 		h.Errorf("Cancel(%s): %v", id, err)
 	}

@@ -30,12 +30,12 @@ type talkModels struct {
 	named  int
 }
 
-// testTalkModel does a thousand random things and compares each answer, and what
+// testTalkModel does hundreds of random things and compares each answer, and what
 // is there then, with a model.
 func testTalkModel(h *harness) {
 	m := &talkModels{harness: h, r: rand.New(rand.NewPCG(3, 4)), worker: h.worker()}
 	ops := []func(c *talkModel){m.add, m.addAgain, m.remove, m.join, m.join, m.joinLate, m.end, m.end, m.cancelHolder, m.drop}
-	for i := range 1000 {
+	for i := range 500 {
 		if len(m.all) == 0 || m.r.IntN(20) == 0 {
 			m.create()
 		}

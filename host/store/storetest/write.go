@@ -334,8 +334,8 @@ func testCancelAndLetGo(h *harness) {
 	w := h.worker()
 	c := h.running(w)
 	h.enqueue()
-	r, did, err := h.d.Cancel(h.Context(), tenant, c.ID)
-	if err != nil || !did || r.State != queue.Canceled || r.Worker != w || r.Class != queue.ClassCanceled || r.Finished.IsZero() {
+	r, did, err := h.d.Cancel(h.Context(), tenant, c.ID, queue.CodeClientGone)
+	if err != nil || !did || r.State != queue.Canceled || r.Worker != w || r.Class != queue.ClassCanceled || r.Code != queue.CodeClientGone || r.Finished.IsZero() {
 		h.Fatalf("Cancel: got %+v, %t, %v", r, did, err)
 	}
 	if h.cancel(c.ID) {
@@ -390,7 +390,7 @@ func testCancelNotOwned(h *harness) {
 		h.Error("a success that committed first was canceled")
 	}
 	h.wantState(done.ID, queue.Completed)
-	if _, _, err := h.d.Cancel(h.Context(), "other", done.ID); !errors.Is(err, queue.ErrNotFound) {
+	if _, _, err := h.d.Cancel(h.Context(), "other", done.ID, ""); !errors.Is(err, queue.ErrNotFound) {
 		h.Errorf("another tenant: got %v, want ErrNotFound", err)
 	}
 }
