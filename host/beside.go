@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"github.com/casemate/casemate/host/api"
 	"github.com/casemate/casemate/host/mcp"
@@ -24,6 +25,38 @@ func agents(c Config) []response.Agent {
 		})
 	}
 	return all
+}
+
+// warnOfAgents tells of what agents are to work with and is not there. A plugin
+// may come later, so it is no error.
+func (h *Host) warnOfAgents() {
+	known := map[string]bool{}
+	for _, t := range h.catalog.Granted() {
+		known[t.Plugin], known[t.Plugin+"/"+t.Tool] = true, true
+	}
+	for _, a := range h.config.Agents {
+		known[response.AgentLabel+"/"+a.Name] = true
+	}
+	for _, a := range h.config.Agents {
+		for _, name := range a.Tools {
+			if !known[name] {
+				h.log.Warn("an agent is to work with a tool that is not loaded: want plugin, plugin/tool or agents/NAME", "agent", a.Name, "tool", name)
+			}
+		}
+	}
+}
+
+// checkAgents refuses parameters that are no JSON Schema.
+func checkAgents(c Config) error {
+	for _, a := range c.Agents {
+		if a.Parameters == nil {
+			continue
+		}
+		if err := plugins.CheckSchema(a.Parameters); err != nil {
+			return fmt.Errorf("agent %s: parameters: %w", a.Name, err)
+		}
+	}
+	return nil
 }
 
 // remotes makes the client of the MCP servers that clients may name; nil where

@@ -72,6 +72,9 @@ func New(ctx context.Context, c Config) (*Host, error) {
 	if err := checkListen(c); err != nil {
 		return nil, err
 	}
+	if err := checkAgents(c); err != nil {
+		return nil, fmt.Errorf("host: %w", err)
+	}
 	h := &Host{config: c, log: c.Logger, files: make(chan []string, 1), counted: newCounted(c.Logger.Named("metrics"))}
 	h.hard, h.stop = context.WithCancel(context.Background())
 	if err := h.open(ctx); err != nil {
@@ -100,6 +103,7 @@ func (h *Host) open(ctx context.Context) (err error) {
 		return err
 	}
 	h.warnOfBudgets(h.config.Tenants)
+	h.warnOfAgents()
 	return h.wire(ctx)
 }
 

@@ -2,6 +2,7 @@ package host
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -40,5 +41,16 @@ func TestSettingsReachTheQueue(t *testing.T) {
 	}
 	if paid != 3 { // what ten seconds bring
 		t.Errorf("retries paid at first: got %d, want 3", paid)
+	}
+}
+
+func TestAgentParametersAreASchema(t *testing.T) {
+	c := Config{Agents: []Agent{{Name: "a"}, {Name: "b", Parameters: []byte(`{"type":"object","properties":{"x":{"$ref":"#"}}}`)}}}
+	if err := checkAgents(c); err == nil || !strings.Contains(err.Error(), "agent b: parameters: ") {
+		t.Errorf("got %v, want what is wrong with agent b", err)
+	}
+	c.Agents[1].Parameters = []byte(`{"type":"object","properties":{"x":{"type":"string"}}}`)
+	if err := checkAgents(c); err != nil {
+		t.Error(err)
 	}
 }

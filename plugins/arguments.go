@@ -16,3 +16,10 @@ func CheckArguments(schema, arguments []byte) error {
 	}
 	return s.Check(arguments)
 }
+
+// CheckSchema says what keeps a text from being a JSON Schema that calls may be
+// held against; nil: nothing.
+func CheckSchema(schema []byte) error {
+	_, err := manifest.ParseSchema(schema)
+	return err
+}

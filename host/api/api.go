@@ -27,6 +27,7 @@ type Store interface {
 	Get(ctx context.Context, tenant string, id queue.ID, parts store.Parts) (store.Record, error)
 	Cancel(ctx context.Context, tenant string, id queue.ID, code string) (store.Record, bool, error)
 	Delete(ctx context.Context, tenant string, id queue.ID) error
+	Keyed(ctx context.Context, tenant string, k store.Key) (*store.Repeated, error)
 	// Healthy reports whether the last write reached the database: if not, new
 	// requests are refused.
 	Healthy() bool

@@ -29,6 +29,9 @@ func (a *API) create(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	if before, err := a.before(x, key); before != nil || err != nil {
+		return a.again(x, body, before, err)
+	}
 	t, err := a.turn(x, body, nil)
 	if err != nil {
 		return err

@@ -22,9 +22,17 @@ type fakeStore struct {
 	records  map[queue.ID]*store.Record
 	canceled chan queue.ID // each request that Cancel canceled
 	sick     bool
-	err      error         // of Get
-	hang     chan struct{} // Get closes it and waits for its context to end
-	waits    chan queue.ID // gets the request of each Wait for a run, where not nil
+	err      error                           // of Get
+	hang     chan struct{}                   // Get closes it and waits for its context to end
+	waits    chan queue.ID                   // gets the request of each Wait for a run, where not nil
+	keyed    func(store.Key) *store.Repeated // nil: no key is known before its insert
+}
+
+func (s *fakeStore) Keyed(_ context.Context, _ string, k store.Key) (*store.Repeated, error) {
+	if s.keyed == nil {
+		return nil, nil
+	}
+	return s.keyed(k), nil
 }
 
 func (s *fakeStore) insert(n queue.New, events []response.Event, state queue.State) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/casemate/casemate/host/queue"
 	"github.com/casemate/casemate/host/response"
@@ -63,6 +62,37 @@ func (a *API) running(id queue.ID) Run {
 	return a.unlogged[id]
 }
 
+// before returns the request that a key stands for; nil: none, or no key. It is
+// asked before the body is looked at: what that refers to may be gone by now, and
+// the response is there all the same.
+func (a *API) before(x *exchange, key *store.Key) (*store.Repeated, error) {
+	if key == nil {
+		return nil, nil
+	}
+	before, err := a.Store.Keyed(x.r.Context(), x.tenant.Name, *key)
+	if err != nil {
+		return nil, fmt.Errorf("api: idempotency key: %w", err)
+	}
+	return before, nil
+}
+
+// again attaches a body, of which only the way to answer counts, to what was
+// made of it before.
+func (a *API) again(x *exchange, body []byte, before *store.Repeated, err error) error {
+	if err != nil {
+		return err
+	}
+	t := &turn{}
+	if before.Same {
+		req, err := response.ParseRequest(body)
+		if err != nil {
+			return err
+		}
+		t.n.Stream, t.n.Background = req.Stream, req.Background
+	}
+	return a.attach(x, t, before)
+}
+
 // attach answers with the response that was made for the same key before: as it
 // was asked for, from its beginning. Leaving does not end that response.
 func (a *API) attach(x *exchange, t *turn, before *store.Repeated) error {
@@ -113,7 +143,7 @@ func (a *API) attachUnlogged(x *exchange, t *turn, rec store.Record, before *sto
 		return gone(before)
 	case run == nil:
 		return &Error{
-			Status: http.StatusConflict, Code: "idempotency_in_progress", RetryAfter: time.Second, cause: before,
+			Status: http.StatusConflict, Code: "idempotency_in_progress", Final: true, cause: before,
 			Message: "The response for this " + keyHeader + " is made on another connection. It is not stored, so its result goes there only.",
 		}
 	}

@@ -191,11 +191,38 @@ func TestIdempotencyKeyOfAnUnstoredResponse(t *testing.T) {
 	h.store.change(id, func(r *store.Record) { r.State = queue.Processing }) // on another host
 	a := h.do("POST", "/v1/responses", body, "Idempotency-Key", "k")
 	a.wantError(t, 409, "idempotency_in_progress", "")
-	if a.header.Get("Retry-After") != "1" || a.header.Get("X-Should-Retry") != "" {
-		t.Errorf("got headers %v, want a time to wait", a.header)
+	if a.header.Get("X-Should-Retry") != "false" { // what that host makes never comes here
+		t.Errorf("got headers %v, want no retry", a.header)
 	}
 	h.store.mu.Lock()
 	delete(h.store.records, id)
 	h.store.mu.Unlock()
 	final(h.do("POST", "/v1/responses", body, "Idempotency-Key", "k"))
+}
+
+// A request that is sent again is answered although what it refers to has gone
+// meanwhile.
+func TestIdempotencyKeyOutlivesWhatItsRequestRefersTo(t *testing.T) {
+	h := newHost(t)
+	parent := h.do("POST", "/v1/responses", `{"model":"m1","input":"hi"}`).object(t).ID
+	body := fmt.Sprintf(`{"model":"m1","input":"and","previous_response_id":%q}`, parent)
+	first := h.do("POST", "/v1/responses", body, "Idempotency-Key", "k1")
+	if first.status != 200 {
+		t.Fatalf("got %d %s", first.status, first.body)
+	}
+	id, err := queue.ParseID(strings.TrimPrefix(first.object(t).ID, "resp_"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte(body))
+	h.store.keyed = func(k store.Key) *store.Repeated {
+		return &store.Repeated{ID: id, Same: k.Key == "k1" && bytes.Equal(k.Hash, sum[:])}
+	}
+	if a := h.do("DELETE", "/v1/responses/"+parent, ""); a.status != 200 {
+		t.Fatalf("delete: got %d %s", a.status, a.body)
+	}
+	if again := h.do("POST", "/v1/responses", body, "Idempotency-Key", "k1"); again.status != 200 || !bytes.Equal(again.body, first.body) {
+		t.Errorf("again: got %d %s, want %s", again.status, again.body, first.body)
+	}
+	h.do("POST", "/v1/responses", body+" ", "Idempotency-Key", "k1").wantError(t, 409, "idempotency_key_reused", "")
 }

@@ -48,6 +48,7 @@ var (
 	memorySize   = quantity{bytesOf, 64 << 10, 4 << 30, "64MiB"}
 	outputSize   = quantity{bytesOf, 1, 256 << 20, "1MiB"}
 	logSize      = quantity{bytesOf, 1, 64 << 20, "256KiB"}
+	tokensOf     = quantity{fuelOf, 1, 1e9, "128k"}
 	idleSize     = quantity{bytesOf, 1 << 20, 1 << 40, "256MiB"}
 )
 

@@ -157,7 +157,7 @@ func (r *reader) model(n *yaml.Node, path string, seen *names) {
 		}),
 		"escalate":       r.escalation(&m),
 		"record":         r.recorded(&m.Record),
-		"context_window": r.count(&m.ContextWindow),
+		"context_window": amount(r, &m.ContextWindow, tokensOf),
 	})
 	r.needs(n, path, "name", "targets")
 	if n.Kind == yaml.MappingNode && has(n, "targets") && !hasItems(n, "targets") {

@@ -78,7 +78,7 @@ func TestWrongServing(t *testing.T) {
 		"agents/helper]":            {"agents/helpr]", `agents[0].tools: no agent is named "helpr"`},
 		"- {name: helper":           {"- {name: researcher", `"researcher" is there twice`},
 		"{type: object, prop":       {"{type: string, prop", "want a JSON Schema of type: object"},
-		"context_window: 128000":    {"context_window: many", "context_window"},
+		"context_window: 128000":    {"context_window: many", "want a whole number from 1 to 1G"},
 		"max_bytes: 1GiB":           {"max_bytes: 1", "want a whole number from 1KiB"},
 		"description: Helps.,":      {"", "agents[1].description: is missing"},
 		"{host: tools.example}":     {"{host: https://x}", "mcp.http[0].host"},

@@ -116,8 +116,8 @@ func newObject(id queue.ID, created time.Time, r *Request) object {
 	if r.Truncation != "" {
 		o.Truncation = r.Truncation
 	}
-	if r.ServiceTier == "flex" || r.ServiceTier == "priority" {
-		o.ServiceTier = r.ServiceTier // the others are served as the default is
+	if r.ServiceTier == "flex" && r.Store || r.ServiceTier == "priority" {
+		o.ServiceTier = r.ServiceTier // the others are served as the default is, and so is what cannot be queued
 	}
 	if o.Metadata == nil {
 		o.Metadata = map[string]string{}

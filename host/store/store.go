@@ -57,6 +57,10 @@ type Driver interface {
 	// matches every tenant. It wraps queue.ErrNotFound.
 	Cancel(ctx context.Context, tenant string, id queue.ID, code string) (r Record, did bool, err error)
 
+	// Keyed returns what an insert with the key would be refused with; nil: it
+	// would not.
+	Keyed(ctx context.Context, tenant string, k Key) (*Repeated, error)
+
 	// Get returns one request; parts says which of its larger parts to read.
 	// Tenant "" matches every tenant. It wraps queue.ErrNotFound.
 	Get(ctx context.Context, tenant string, id queue.ID, parts Parts) (Record, error)

@@ -59,6 +59,15 @@ func (s *Store) Cancel(ctx context.Context, tenant string, id queue.ID, code str
 	return s.driver.Cancel(ctx, tenant, id, code)
 }
 
+// Keyed returns what an insert with the key would be refused with; nil: it would
+// not.
+func (s *Store) Keyed(ctx context.Context, tenant string, k Key) (*Repeated, error) {
+	if !nameable(tenant) || !nameable(k.Key) {
+		return nil, nil
+	}
+	return s.driver.Keyed(ctx, tenant, k)
+}
+
 // Get returns one request; see Driver.Get.
 func (s *Store) Get(ctx context.Context, tenant string, id queue.ID, parts Parts) (Record, error) {
 	if !nameable(tenant) {

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"bytes"
+	"context"
+	"errors"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -109,6 +111,30 @@ func (p *plan) keep(w *store.Write) {
 	if o := p.once[onceKey{w.Insert.Tenant, w.Key.Key}]; o.request == w.Insert.ID {
 		o.free = false
 	}
+}
+
+const selectOnce = `
+select i.request, i.body_hash from idempotency i
+where i.tenant = $1 and i.key = $2 and i.created >= now() - $3::bigint * interval '1 microsecond'
+	and not exists (select from request r where r.id = i.request and r.state = 12 and r.code = $4::text)`
+
+// Keyed returns what an insert with the key would be refused with; nil: it would
+// not.
+func (d *driver) Keyed(ctx context.Context, tenant string, k store.Key) (before *store.Repeated, err error) {
+	err = d.call(ctx, "keyed", func(ctx context.Context) error {
+		var request [16]byte
+		var hash []byte
+		err := d.pool.QueryRow(ctx, selectOnce, tenant, k.Key, micros(store.KeepKeys), store.Withdrawn).Scan(&request, &hash)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		before = &store.Repeated{ID: request, Same: bytes.Equal(hash, k.Hash)}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return before, nil
 }
 
 const (

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -27,6 +28,29 @@ func (t *tx) admitKey(n *queue.New, k *store.Key) (refused, err error) {
 		return nil, nil
 	}
 	return &store.Repeated{ID: queue.ID(id), Same: bytes.Equal(hash, k.Hash)}, err
+}
+
+// Keyed returns what an insert with the key would be refused with; nil: it would
+// not.
+func (d *driver) Keyed(ctx context.Context, tenant string, k store.Key) (before *store.Repeated, err error) {
+	err = d.view(ctx, "keyed", func(s *snapshot) error {
+		var id idColumn
+		var hash []byte
+		now, err := s.now()
+		if err != nil {
+			return err
+		}
+		err = s.one(selectKey, []any{tenant, k.Key, int64(now) - store.KeepKeys.Milliseconds(), store.Withdrawn}, &id, &hash)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		before = &store.Repeated{ID: queue.ID(id), Same: bytes.Equal(hash, k.Hash)}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return before, nil
 }
 
 const putKey = `

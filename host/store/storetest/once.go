@@ -36,6 +36,14 @@ func (h *harness) wantRepeated(err error, id queue.ID, same bool) {
 	}
 }
 
+// wantUnkeyed checks that a key stands for nothing.
+func (h *harness) wantUnkeyed(tenant, key string) {
+	h.Helper()
+	if before, err := h.d.Keyed(h.Context(), tenant, store.Key{Key: key, Hash: []byte("a")}); before != nil || err != nil {
+		h.Errorf("Keyed of %q: got %+v, %v, want none", key, before, err)
+	}
+}
+
 func (h *harness) wantNone(id queue.ID) {
 	h.Helper()
 	if _, err := h.d.Get(h.Context(), "", id, store.Parts{}); !errors.Is(err, queue.ErrNotFound) {
@@ -53,7 +61,13 @@ func testKeyOnce(h *harness) {
 		again := keyed("k", c.hash)
 		h.wantRepeated(h.write(again), first.Insert.ID, c.same)
 		h.wantNone(again.Insert.ID)
+		before, err := h.d.Keyed(h.Context(), first.Insert.Tenant, *again.Key)
+		if err != nil || before == nil || before.ID != first.Insert.ID || before.Same != c.same {
+			h.Errorf("Keyed: got %+v, %v", before, err)
+		}
 	}
+	h.wantUnkeyed(first.Insert.Tenant, "K")
+	h.wantUnkeyed("other", "k")
 	h.must(keyed("K", "a"))
 	h.must(store.Write{Insert: request()})
 	if err := h.write(first); !errors.Is(err, store.ErrExists) {
@@ -119,6 +133,7 @@ func testKeyWithdrawn(h *harness) {
 	back := move(w.Fenced(), queue.Canceled, queue.ByCancel)
 	back.Move.Class, back.Move.Code = queue.ClassCanceled, store.Withdrawn
 	h.must(back)
+	h.wantUnkeyed(w.Insert.Tenant, "l")
 	again := keyed("l", "b")
 	h.must(again)
 	h.wantRepeated(h.write(keyed("l", "b")), again.Insert.ID, true)
