@@ -1,6 +1,10 @@
 package translate
 
-import "github.com/casemate/casemate/host/response"
+import (
+	"strings"
+
+	"github.com/casemate/casemate/host/response"
+)
 
 // transcript is the writer of a chat's messages. Tool calls that follow each
 // other become one assistant message with the results right after it, whatever
@@ -9,6 +13,7 @@ type transcript struct {
 	messages []chatMessage
 	calls    []chatCall
 	results  []chatMessage
+	shown    []chatPart // of results: images and files, which a tool's message cannot hold
 }
 
 // done returns the messages.
@@ -37,7 +42,32 @@ func (t *transcript) flush() {
 		t.messages = append(t.messages, chatMessage{Role: "assistant", ToolCalls: t.calls})
 	}
 	t.messages = append(t.messages, t.results...)
-	t.calls, t.results = nil, nil
+	if len(t.shown) > 0 {
+		t.messages = append(t.messages, chatMessage{Role: "user", Content: &chatContent{Parts: t.shown}})
+	}
+	t.calls, t.results, t.shown = nil, nil, nil
+}
+
+// apart splits the result of a call into what a tool's message can hold, which
+// is text, and the rest, for a message of its own behind all results.
+func apart(id string, result *chatContent) (*chatContent, []chatPart) {
+	var said strings.Builder
+	var rest []chatPart
+	for _, p := range result.Parts {
+		if p.Text != nil {
+			said.WriteString(*p.Text)
+			continue
+		}
+		rest = append(rest, p)
+	}
+	if len(rest) == 0 {
+		return result, nil
+	}
+	if said.Len() == 0 {
+		said.WriteString("The output is in the next message of the user.")
+	}
+	head := "The output of the tool call " + id + ":"
+	return &chatContent{Text: said.String()}, append([]chatPart{{Type: "text", Text: &head}}, rest...)
 }
 
 func (t *transcript) call(id, name, arguments string, result *chatContent) {
@@ -73,6 +103,8 @@ func (t *transcript) called(param string, m, output item) error {
 	if m.Type == "custom_tool_call" {
 		arguments = string(marshal(customInput{text(m.Input)}))
 	}
+	result, shown := apart(m.CallID, result)
+	t.shown = append(t.shown, shown...)
 	t.call(m.CallID, text(m.Name), arguments, result)
 	return nil
 }
