@@ -190,7 +190,13 @@ func (c *Caller) walk(ctx context.Context, u UpstreamCall, route abi.RouteAnswer
 				res.Target, res.Failure = target, failure
 			}
 		} else {
-			res.Target, res.Called, res.Failure = target, true, failure
+			// When a rate limit will have passed is known, and so says more than that
+			// the next target is broken.
+			limited := res.Called && res.Failure.Class == queue.RateLimited && !e.Begun && othersMayServe(failure)
+			if !limited || failure.Class == queue.RateLimited {
+				res.Target, res.Failure = target, failure
+			}
+			res.Called = true
 			res.Tried = append(res.Tried, abi.Tried{Target: target, Class: string(failure.Class), Status: failure.Status})
 		}
 		if e.Begun || ctx.Err() != nil || !othersMayServe(failure) {

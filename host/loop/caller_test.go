@@ -56,6 +56,7 @@ func noSlot(wait time.Duration) *upstream.Error {
 
 func TestCallerWalksTheTargets(t *testing.T) {
 	broken := &upstream.Error{Class: queue.UpstreamStatus, Status: 503, RetryAfter: -1}
+	limited := &upstream.Error{Class: queue.RateLimited, Status: 429, RetryAfter: 2 * time.Second}
 	refused := &upstream.Error{Class: queue.UpstreamStatus, Status: 400, RetryAfter: -1}
 	for _, tt := range []struct {
 		name   string
@@ -94,6 +95,14 @@ func TestCallerWalksTheTargets(t *testing.T) {
 			calls: "a/m b/m", target: "b/m", class: queue.UpstreamStatus, wait: -1, called: true, tried: 1, fare: loop.Paid,
 		},
 		{
+			name: "limited, then broken", fails: map[string]*upstream.Error{"a/m": limited, "b/m": broken},
+			calls: "a/m b/m", target: "a/m", class: queue.RateLimited, wait: 2 * time.Second, called: true, tried: 2,
+		},
+		{
+			name: "limited, then refused", fails: map[string]*upstream.Error{"a/m": limited, "b/m": refused},
+			calls: "a/m b/m", target: "b/m", class: queue.UpstreamStatus, wait: -1, called: true, tried: 2,
+		},
+		{
 			name: "no target likes it", fails: map[string]*upstream.Error{"a/m": refused, "b/m": nil},
 			calls: "a/m", target: "a/m", class: queue.UpstreamStatus, wait: -1, called: true, tried: 1,
 		},
@@ -123,7 +132,7 @@ func TestCallerWalksTheTargets(t *testing.T) {
 			if got.Left = 0; got != tt.counts {
 				t.Errorf("budget %+v, want %+v", got, tt.counts)
 			}
-			if no := tt.class == queue.RateLimited; res.NoRoom(true, 1) != no || res.NoRoom(false, 1) || res.NoRoom(true, 2) {
+			if no := tt.class == queue.RateLimited && !tt.called; res.NoRoom(true, 1) != no || res.NoRoom(false, 1) || res.NoRoom(true, 2) {
 				t.Errorf("no room: %v for realtime, %v for others, %v later; want %v, false, false", res.NoRoom(true, 1), res.NoRoom(false, 1), res.NoRoom(true, 2), no)
 			}
 		})
