@@ -93,7 +93,7 @@ func writeStatements() map[string][]any {
 		"openGated":   {tenants},
 		"occupyLanes": {lanes, ones, none},
 		"occupyGates": {tenants, ones, none},
-		"cancel":      {pending[0], []int{0, 1, 2, 3}, "t2"},
+		"cancel":      {pending[0], []int{0, 1, 2, 3}, "t2", "client_gone"},
 		"lockOwners":  {running},
 		"lockLanes":   {running, running[:5], running[:5], lanes, all(n, 1_000_000), no, no},
 		"lockGates":   {running, tenants},
