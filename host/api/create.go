@@ -29,8 +29,11 @@ func (a *API) create(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if before, err := a.before(x, key); before != nil || err != nil {
-		return a.again(x, body, before, err)
+	switch before, err := a.before(x, key); {
+	case err != nil:
+		return err
+	case before != nil:
+		return a.again(x, body, before)
 	}
 	t, err := a.turn(x, body, nil)
 	if err != nil {

@@ -78,10 +78,7 @@ func (a *API) before(x *exchange, key *store.Key) (*store.Repeated, error) {
 
 // again attaches a body, of which only the way to answer counts, to what was
 // made of it before.
-func (a *API) again(x *exchange, body []byte, before *store.Repeated, err error) error {
-	if err != nil {
-		return err
-	}
+func (a *API) again(x *exchange, body []byte, before *store.Repeated) error {
 	t := &turn{}
 	if before.Same {
 		req, err := response.ParseRequest(body)
