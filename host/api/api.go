@@ -1,7 +1,8 @@
 // Package api is the host's HTTP face: the OpenAI-compatible routes below /v1,
-// liveness, readiness and metrics. It checks what clients send, makes requests
-// of it, and says how they ended, at once or as a stream of events. It runs no
-// request and decides nothing about states.
+// WebSocket connections among them, /mcp, liveness, readiness and metrics. It
+// checks what clients send, makes requests of it, and says how they ended, at
+// once or as a stream of events. It runs no request and decides nothing about
+// states.
 package api
 
 import (

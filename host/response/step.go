@@ -1,6 +1,6 @@
 // Package response is the meaning of one /v1/responses request: its items, its
-// steps, the pure function that plans the next ones, the translation to Chat
-// Completions and the grammar of its events. It does no I/O.
+// steps, the pure function that plans the next ones and the grammar of its
+// events. It does no I/O and knows no upstream's API.
 package response
 
 import (

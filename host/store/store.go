@@ -1,7 +1,7 @@
-// Package store holds the rules that are the same on every database: group
-// commit, fencing by claim, and what each write may contain. Driver is what a
-// database must do. It takes no decision about a request's next state and
-// knows no SQL.
+// Package store holds the rules that are the same on every database, for
+// requests, conversations, files and batches: group commit, fencing by claim,
+// and what each write may contain. Driver is what a database must do. It takes
+// no decision about a request's next state and knows no SQL.
 package store
 
 import (

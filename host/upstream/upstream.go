@@ -1,7 +1,7 @@
-// Package upstream calls model endpoints that speak Chat Completions or Responses
-// over HTTP, streaming or not, and knows how well each of them does. It makes one call per
-// Do: it picks no target, retries nothing, logs nothing and reads no more of an
-// answer than where it ends and whether it is an error.
+// Package upstream calls model endpoints that speak Chat Completions or
+// Responses over HTTP, streaming or not, and knows how well each of them does.
+// It makes one call per Do: it picks no target, retries nothing, logs nothing
+// and reads no more of an answer than where it ends and whether it is an error.
 package upstream
 
 import (
